@@ -1,0 +1,53 @@
+package schemas
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// hashID is the first 128 bits of the SHA-256 of its parts, each preceded by its length, as 32 hex
+// digits: no two lists of parts share an encoding, and 2^64 rows are needed for a likely collision.
+func hashID(parts ...string) string {
+	h := sha256.New()
+	var n [8]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
+		h.Write(n[:])
+		h.Write([]byte(p))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// PromptID is the content hash of a prompt's text.
+func PromptID(text string) string { return hashID("prompt", text) }
+
+// PairID is the content hash of a rewrite pair.
+func PairID(raw, rewritten string) string { return hashID("pair", raw, rewritten) }
+
+// CandidateID is the content hash of a candidate: equal texts for one prompt are one candidate.
+func CandidateID(promptID, text string) string { return hashID("candidate", promptID, text) }
+
+// Rank orders rows by SHA-256(seed, id): the same seed gives the same order on any machine, and
+// the first k rows of a set by Rank are a uniform sample of it that grows with k (10k within 20k).
+func Rank(seed int64, id string) uint64 {
+	return hash64("rank", seed, id, 0)
+}
+
+// Seed derives a model seed from (run seed, stage, row id, index): in [0, 2^31), with room for a
+// server to add the index of a choice to it and for backends that keep 32 bits only.
+func Seed(runSeed int64, stage, id string, index int) int64 {
+	return int64(hash64(stage, runSeed, id, index) % (1<<31 - 1<<10))
+}
+
+func hash64(stage string, seed int64, id string, index int) uint64 {
+	h := sha256.New()
+	var n [24]byte
+	binary.BigEndian.PutUint64(n[:], uint64(seed))
+	binary.BigEndian.PutUint64(n[8:], uint64(index))
+	binary.BigEndian.PutUint64(n[16:], uint64(len(stage)))
+	h.Write(n[:])
+	h.Write([]byte(stage))
+	h.Write([]byte(id))
+	return binary.BigEndian.Uint64(h.Sum(nil))
+}
