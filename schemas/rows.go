@@ -3,7 +3,8 @@
 //
 // A row type is at once the element of a PCollection and the row of a Parquet file: exported fields
 // only, no methods that touch I/O. Every level of every column is nullable, because readers of the
-// Hugging Face metadata silently ignore it otherwise.
+// Hugging Face metadata silently ignore it otherwise; yet promptmill writes a null only for a nil
+// pointer (see Table.Append). Slate, Count and Shard are elements only, never rows of a file.
 package schemas
 
 // A Prompt is one short text that a person wrote for a text-to-image model.
@@ -106,6 +107,13 @@ type Slate struct {
 	Judgments  []Judgment
 }
 
+// Roles of a message.
+const (
+	RoleSystem    = "system"
+	RoleUser      = "user"
+	RoleAssistant = "assistant"
+)
+
 // A Message is one turn of a chat: role is system, user or assistant.
 type Message struct {
 	Role    string `json:"role" parquet:"role,optional,zstd"`
@@ -126,9 +134,9 @@ type PreferencePair struct {
 	ID       string    `json:"id" parquet:"id,optional,zstd"`
 	Kind     string    `json:"kind" parquet:"kind,optional,dict,zstd"`
 	PromptID string    `json:"prompt_id" parquet:"prompt_id,optional,zstd"`
-	Prompt   []Message `json:"prompt" parquet:"prompt,optional,list"`
-	Chosen   []Message `json:"chosen" parquet:"chosen,optional,list"`
-	Rejected []Message `json:"rejected" parquet:"rejected,optional,list"`
+	Prompt   []Message `json:"prompt" parquet:"prompt,optional,list" parquet-element:",optional"`
+	Chosen   []Message `json:"chosen" parquet:"chosen,optional,list" parquet-element:",optional"`
+	Rejected []Message `json:"rejected" parquet:"rejected,optional,list" parquet-element:",optional"`
 	// ChosenID and RejectedID are the candidates' IDs.
 	ChosenID   string `json:"chosen_id" parquet:"chosen_id,optional,zstd"`
 	RejectedID string `json:"rejected_id" parquet:"rejected_id,optional,zstd"`
@@ -147,13 +155,20 @@ type Image struct {
 	Path  string `json:"path" parquet:"path,optional,zstd"`
 }
 
+// Tasks of a supervised example.
+const (
+	TaskRewrite    = "rewrite"
+	TaskEvaluation = "evaluation"
+	TaskJudgment   = "judgment"
+)
+
 // A ChatExample is one supervised row: messages ending with the assistant's turn, text only.
 type ChatExample struct {
 	// ID is ExampleID(Task, Messages).
 	ID string `json:"id" parquet:"id,optional,zstd"`
 	// Task is rewrite, evaluation or judgment.
 	Task     string    `json:"task" parquet:"task,optional,dict,zstd"`
-	Messages []Message `json:"messages" parquet:"messages,optional,list"`
+	Messages []Message `json:"messages" parquet:"messages,optional,list" parquet-element:",optional"`
 	Source   string    `json:"source" parquet:"source,optional,dict,zstd"`
 	SourceID string    `json:"source_id" parquet:"source_id,optional,zstd"`
 }
@@ -185,27 +200,27 @@ const (
 // A Count is one line of the ledger: at this stage, N units had this outcome for this reason.
 // Reason is "" for In and Out.
 type Count struct {
-	Stage   string `json:"stage" parquet:"stage,optional,dict"`
-	Outcome string `json:"outcome" parquet:"outcome,optional,dict"`
-	Reason  string `json:"reason" parquet:"reason,optional,dict"`
-	N       int64  `json:"n" parquet:"n,optional"`
+	Stage   string `json:"stage"`
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason"`
+	N       int64  `json:"n"`
 }
 
 // A Shard is one finished Parquet file of a run, not yet visible to any reader of the data set.
 type Shard struct {
 	// Config is the row shape (rewrite, candidates, ...), Split is train, validation or test.
-	Config string `json:"config" parquet:"config"`
-	Split  string `json:"split" parquet:"split"`
+	Config string `json:"config"`
+	Split  string `json:"split"`
 	// Index orders the shards of one (config, split): rows ascend by rank through them.
-	Index int32 `json:"index" parquet:"index"`
+	Index int32 `json:"index"`
 	// Object is the name in the store.
-	Object string `json:"object" parquet:"object"`
-	Rows   int64  `json:"rows" parquet:"rows"`
-	Bytes  int64  `json:"bytes" parquet:"bytes"`
-	SHA256 string `json:"sha256" parquet:"sha256"`
+	Object string `json:"object"`
+	Rows   int64  `json:"rows"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
 	// RowSum is the sum modulo 2^256, as 64 hex digits, of the SHA-256 of each canonical row: it is the
 	// same whatever the order of the rows and however they are cut into shards.
-	RowSum string `json:"row_sum" parquet:"row_sum"`
+	RowSum string `json:"row_sum"`
 	// Schema is the hex SHA-256 of the Parquet schema's text.
-	Schema string `json:"schema" parquet:"schema"`
+	Schema string `json:"schema"`
 }

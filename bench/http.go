@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/promptmill/promptmill/model/modeltest/fakeserver"
+)
+
+// The server of the benchmark: what the tools in the design's comparison were measured on.
+const (
+	slots   = 64
+	latency = 50 * time.Millisecond
+	// allPrompts x (1 rewrite + 9 pictures + 24 judgments) is 327,556 calls.
+	allPrompts = 9_634
+)
+
+// benchHTTP runs the main job against a model server over HTTP at two sizes, ten times apart.
+func benchHTTP(ctx context.Context, bin, dir string, full bool) error {
+	large := allPrompts / 10
+	if full {
+		large = allPrompts
+	}
+	fmt.Printf("http: preference over HTTP, %d slots, %v a call, 8 candidates, 3 aspects x 3 samples\n", slots, latency)
+	fmt.Printf("  %8s %8s %8s %8s %12s %14s %9s\n", "prompts", "calls", "wall s", "CPU s", "CPU us/call", "server in use", "peak MB")
+	small, err := oneHTTP(ctx, bin, dir, large/10)
+	if err != nil {
+		return err
+	}
+	big, err := oneHTTP(ctx, bin, dir, large)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  memory at %d prompts / at %d: %.2f\n\n", large, large/10, big.rssMB/small.rssMB)
+	return nil
+}
+
+func oneHTTP(ctx context.Context, bin, dir string, n int) (cost, error) {
+	server, url, err := startServer(ctx)
+	if err != nil {
+		return cost{}, err
+	}
+	defer func() {
+		_ = server.Process.Kill() // it serves nobody else
+		_ = server.Wait()
+	}()
+	in := filepath.Join(dir, fmt.Sprintf("prompts-%d.jsonl", n))
+	if err := writePrompts(in, n); err != nil {
+		return cost{}, err
+	}
+	recipe := filepath.Join(dir, fmt.Sprintf("http-%d.yaml", n))
+	model := fmt.Sprintf("{backend: openai, model: fake, endpoint: %s, revision: \"1\", concurrency: %d}", url, slots)
+	text := fmt.Sprintf(`extends: demo
+name: bench-http
+prompts:
+  inputs:
+    - {name: prompts, path: %s}
+dedup: {mode: exact}
+select: {prompts: 0}
+models: {policy: %s, images: %s, judge: %s}
+`, in, model, model, model)
+	if err := os.WriteFile(recipe, []byte(text), 0o644); err != nil {
+		return cost{}, err
+	}
+	_, c, err := measured(exec.CommandContext(ctx, bin, "preference", "--recipe", recipe,
+		"--out", filepath.Join(dir, fmt.Sprintf("http-%d", n)), "--json"))
+	if err != nil {
+		return cost{}, err
+	}
+	stats, err := serverStats(ctx, url)
+	if err != nil {
+		return cost{}, err
+	}
+	if stats.OK == 0 {
+		return cost{}, errors.New("the server was never called")
+	}
+	span := stats.Last.Sub(stats.First)
+	fmt.Printf("  %8d %8d %8.1f %8.1f %12.0f %14.3f %9.0f\n", n, stats.OK, c.wall.Seconds(), c.cpu.Seconds(),
+		float64(c.cpu.Microseconds())/float64(stats.OK),
+		float64(stats.OK)*latency.Seconds()/(span.Seconds()*slots), c.rssMB)
+	return c, nil
+}
+
+// startServer starts this program again as the model server and waits for its address.
+func startServer(ctx context.Context) (*exec.Cmd, string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", err
+	}
+	cmd := exec.CommandContext(ctx, self, "serve")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, "", err
+	}
+	url, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, "", fmt.Errorf("model server: %w", err)
+	}
+	return cmd, strings.TrimSpace(url), nil
+}
+
+// serveChild is the model server: it serves until it is killed.
+func serveChild(ctx context.Context) error {
+	s, err := fakeserver.Start(fakeserver.Config{Slots: slots, Latency: latency})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	fmt.Println(s.URL)
+	<-ctx.Done()
+	return nil
+}
+
+func serverStats(ctx context.Context, url string) (fakeserver.Stats, error) {
+	var st fakeserver.Stats
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/stats", nil)
+	if err != nil {
+		return st, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return st, err
+	}
+	defer resp.Body.Close()
+	return st, json.NewDecoder(resp.Body).Decode(&st)
+}
+
+// writePrompts writes n different prompts: the real ones, and from the second round on each with a
+// number, so that 9,634 are there whatever the filter of the repository left.
+func writePrompts(path string, n int) error {
+	base, err := prompts()
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := bufio.NewWriter(f)
+	enc := json.NewEncoder(w)
+	for i := range n {
+		text := base[i%len(base)]
+		if round := i / len(base); round > 0 {
+			text = fmt.Sprintf("%s, number %d", text, round)
+		}
+		if err := enc.Encode(map[string]string{"prompt": text}); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}

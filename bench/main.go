@@ -1,0 +1,94 @@
+// Bench measures promptmill on the work it is for and prints what it measured: ratios within one run,
+// with CPU and memory, because machines differ and drift.
+//
+//	go run ./bench            everything at a tenth of full size (about two minutes)
+//	go run ./bench -full      9,634 prompts and 327,000 calls (about ten minutes)
+//	go run ./bench http|sft   one of them
+//
+// It runs bin/promptmill as its own process, so what it prints is what the operating system counted.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	full := flag.Bool("full", false, "run at full size: 9,634 prompts, 327,000 calls")
+	bin := flag.String("bin", "bin/promptmill", "the promptmill `binary` to measure")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, flag.Args(), *bin, *full); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, bin string, full bool) error {
+	which := "all"
+	if len(args) > 0 {
+		which = args[0]
+	}
+	switch which {
+	case "duckdb": // a child of the sft benchmark, so that DuckDB's memory and CPU are its own process's
+		return duckdbChild(ctx, args[1], args[2])
+	case "serve": // a child of the http benchmark, so that the server's CPU is not the client's
+		return serveChild(ctx)
+	}
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(bin); err != nil {
+		return fmt.Errorf("%w: run make build first", err)
+	}
+	dir, err := os.MkdirTemp("", "promptmill-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	switch which {
+	case "all":
+		if err := benchSFT(ctx, bin, dir); err != nil {
+			return err
+		}
+		return benchHTTP(ctx, bin, dir, full)
+	case "sft":
+		return benchSFT(ctx, bin, dir)
+	case "http":
+		return benchHTTP(ctx, bin, dir, full)
+	}
+	return fmt.Errorf("no benchmark %q: there are http and sft", which)
+}
+
+// A cost is what one finished process took.
+type cost struct {
+	wall, cpu time.Duration
+	rssMB     float64
+}
+
+// measured runs a command to its end and returns its standard output and what it cost.
+func measured(cmd *exec.Cmd) ([]byte, cost, error) {
+	cmd.Stderr = os.Stderr
+	start := time.Now()
+	out, err := cmd.Output()
+	c := cost{wall: time.Since(start)}
+	if s := cmd.ProcessState; s != nil {
+		c.cpu = s.UserTime() + s.SystemTime()
+		if ru, ok := s.SysUsage().(*syscall.Rusage); ok {
+			c.rssMB = float64(ru.Maxrss) / 1024
+		}
+	}
+	if err != nil {
+		return out, c, fmt.Errorf("%s: %w", cmd.Args[0], err)
+	}
+	return out, c, nil
+}

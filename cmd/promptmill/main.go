@@ -1,0 +1,64 @@
+// Promptmill builds preference data for self-rewarding training of prompt rewriters.
+//
+// The one binary is the launcher, with a subcommand per job, and the Beam worker that runners start.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/promptmill/promptmill/runners"
+
+	_ "github.com/promptmill/promptmill/model/openai"  // backend openai
+	_ "github.com/promptmill/promptmill/model/scene"   // backend scene
+	_ "github.com/promptmill/promptmill/model/txt2img" // backend txt2img
+)
+
+func main() {
+	if isWorker(os.Args[1:]) {
+		flag.Parse() // the harness's flags live on flag.CommandLine
+		runners.Init()
+		return
+	}
+	os.Exit(launch(os.Args[1:]))
+}
+
+// isWorker reports whether a runner started this process as a worker: the harness's own flag comes
+// before any subcommand.
+func isWorker(args []string) bool {
+	for _, a := range args {
+		if strings.TrimLeft(a, "-") == "worker" || strings.TrimLeft(a, "-") == "worker=true" {
+			return strings.HasPrefix(a, "-")
+		}
+	}
+	return false
+}
+
+// launch runs one command line and returns the process's exit code.
+func launch(args []string) int {
+	if err := flag.CommandLine.Parse(nil); err != nil { // Beam asks that flags be parsed; ours are cobra's
+		return exitUsage
+	}
+	runners.Init()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel(errInterrupted)
+		<-signals // asked twice: at once
+		os.Exit(exitInterrupted)
+	}()
+	root := newRoot(os.Stdout, os.Stderr)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errInterrupted) {
+		err = errInterrupted
+	}
+	return report(os.Stderr, err)
+}

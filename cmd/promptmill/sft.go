@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/spf13/cobra"
+
+	"github.com/promptmill/promptmill/pipelines/sft"
+	"github.com/promptmill/promptmill/recipe"
+	"github.com/promptmill/promptmill/transforms/heldout"
+	"github.com/promptmill/promptmill/transforms/mix"
+	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/snapshot"
+	"github.com/promptmill/promptmill/transforms/source"
+)
+
+func (a *app) sftCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "sft",
+		Short: "Build the supervised set: rewrite pairs as chat rows, shuffled and split",
+		Long: `sft turns pairs of raw and rewritten prompts into chat rows for supervised fine-tuning: one row for each
+raw prompt, free of benchmarks, in a seeded order, split by hash.
+
+  promptmill sft --set 'pairs.inputs=[{name: mine, path: pairs.jsonl}]' --out data`,
+		Args: cobra.NoArgs,
+		RunE: run(func(ctx context.Context, _ []string) error {
+			j, err := a.newJob(ctx)
+			if err != nil {
+				return err
+			}
+			if a.flags.dryRun {
+				return a.writePlan(ctx, "sft", j.recipe)
+			}
+			return j.sft(ctx)
+		}),
+	}
+	a.jobFlags(c)
+	return c
+}
+
+// sft builds and publishes the supervised set.
+func (j *job) sft(ctx context.Context) error {
+	const set = "sft"
+	src := j.recipe.Pairs
+	if err := source.InspectPairs(ctx, src); err != nil {
+		return usageError{j.doc.Locate(recipe.Under("pairs", err))}
+	}
+	files, err := source.Digest(ctx, src)
+	if err != nil {
+		return err
+	}
+	benchmarks, err := heldout.Digest(ctx, j.recipe.Heldout)
+	if err != nil {
+		return err
+	}
+	runID := j.runID(set, files, benchmarks, src, j.recipe.Heldout, j.recipe.SFT, j.recipe.Rewrite.Template, j.recipe.Seed)
+	parent, err := snapshot.Newest(ctx, j.st, set)
+	if err != nil {
+		return err
+	}
+	h := j.header(set, runID)
+	h.Templates = []string{j.recipe.Rewrite.Template.ID}
+	rows, err := source.Estimate(ctx, src)
+	if err != nil {
+		return err
+	}
+	sink := j.sink(h, rows)
+	sink.Splits = splits(j.recipe.SFT.ValidationPermille)
+	cfg := sft.Config{
+		Source: src, Heldout: j.recipe.Heldout, Mix: mix.Config{Rewrite: j.recipe.Rewrite.Template},
+		Sink:     sink,
+		Snapshot: snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates},
+	}
+	m, _, err := j.ensure(ctx, build{
+		header: h, what: "sft", stage: "source", total: rows,
+		graph: func(s beam.Scope) { sft.Build(s, cfg) },
+	})
+	if err != nil {
+		return err
+	}
+	return j.done(ctx, "sft", m, parent)
+}
+
+// splits cuts off the validation split, if there is one.
+func splits(validation int) []parquetio.Split {
+	if validation == 0 {
+		return nil
+	}
+	return []parquetio.Split{{Name: "train", Permille: 1000 - validation}, {Name: "validation", Permille: validation}}
+}

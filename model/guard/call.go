@@ -1,0 +1,221 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/promptmill/promptmill/model"
+)
+
+// A call is one Post or Get through all its tries. It is the transport of its own retryablehttp
+// client, so that the slot, the breaker, the body and the check are all inside the retry.
+type call struct {
+	client *Client
+	check  func([]byte) error
+	cancel context.CancelCauseFunc
+
+	arrived time.Time
+	clock   *time.Timer // nil until the first slot
+
+	answer []byte
+	// last is how the last try failed; failures counts those that were not mere refusals.
+	last            error
+	tries, failures int
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body []byte, check func([]byte) error) ([]byte, error) {
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var raw any
+	if body != nil {
+		raw = body
+	}
+	req, err := retryablehttp.NewRequestWithContext(inner, method, c.url(path), raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s %s%s: bad path", model.ErrConfig, method, c.base.Host, path)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Idempotency-Key", idempotencyKey())
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if key := c.key.value(); key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	k := &call{client: c, check: check, cancel: cancel, arrived: time.Now()}
+	retry := retryablehttp.Client{
+		HTTPClient: &http.Client{Transport: k},
+		RetryMax:   math.MaxInt, // again decides
+		CheckRetry: k.again,
+		Backoff:    k.wait,
+	}
+	resp, err := retry.Do(req)
+	if k.clock != nil {
+		k.clock.Stop()
+	}
+	if err == nil {
+		_ = resp.Body.Close() // http.NoBody
+		return k.answer, nil
+	}
+	// The library's error is dropped: it quotes the URL.
+	return nil, fmt.Errorf("%s %s%s: %w", method, c.base.Host, path, k.fault(ctx, inner))
+}
+
+// RoundTrip implements http.RoundTripper. The answer stays in the call; only its absence is an error.
+func (k *call) RoundTrip(req *http.Request) (*http.Response, error) {
+	g, ctx := k.client.gate, req.Context()
+	if err := g.slots.acquire(ctx); err != nil {
+		return nil, err
+	}
+	k.startClock()
+	var took time.Duration
+	err := g.through(ctx, func() error {
+		k.tries++
+		start := time.Now()
+		err := k.attempt(req)
+		took = time.Since(start)
+		return err
+	})
+	g.slots.release(load(err), took)
+	if err != nil {
+		if !errors.Is(err, errLeft) { // how the last try failed says more
+			k.last = err
+		}
+		return nil, err
+	}
+	g.budget.earn()
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+}
+
+// startClock starts the total time of the call: now, or when the server went down if it is down.
+func (k *call) startClock() {
+	if k.clock != nil {
+		return
+	}
+	left := k.client.limits.total
+	if down, _ := k.client.gate.state(); !down.IsZero() {
+		if down.Before(k.arrived) {
+			down = k.arrived
+		}
+		left -= time.Since(down)
+	}
+	cancel := k.cancel
+	k.clock = time.AfterFunc(max(left, 0), func() { cancel(errElapsed) })
+}
+
+// attempt sends the request once and keeps the answer if it is whole and passes the check.
+func (k *call) attempt(req *http.Request) error {
+	limit := k.client.limits.attempt
+	ctx, stop := context.WithTimeout(req.Context(), limit)
+	defer stop()
+	broken := func(doing string, err error) error {
+		switch {
+		case req.Context().Err() != nil:
+			return errLeft
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w within %v", errSilent, limit)
+		}
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	resp, err := k.client.gate.transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		return broken("send", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		// What cannot be read of an explanation is not worth another error.
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		return newStatusError(resp, text, k.client.key)
+	}
+	body, err := readAll(resp)
+	switch {
+	case errors.Is(err, model.ErrRejected):
+	case err != nil:
+		return broken("read answer", err)
+	case k.check != nil:
+		err = k.check(body)
+	}
+	if err != nil {
+		return &badAnswer{err, k.client.key.redact(err.Error())}
+	}
+	k.answer = body
+	return nil
+}
+
+func readAll(resp *http.Response) ([]byte, error) {
+	// Trust the declared length only so far: a server that lies should not make us allocate.
+	if size := resp.ContentLength; size >= 0 && size <= 1<<20 {
+		body := make([]byte, size)
+		_, err := io.ReadFull(resp.Body, body)
+		return body, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err == nil && len(body) > maxBody {
+		err = fmt.Errorf("%w: over %d bytes", model.ErrRejected, maxBody)
+	}
+	return body, err
+}
+
+// again implements retryablehttp.CheckRetry.
+func (k *call) again(ctx context.Context, _ *http.Response, err error) (bool, error) {
+	if err == nil {
+		return false, nil
+	}
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if k.last == nil { // net/http did not even hand it to RoundTrip
+		k.last = errNotSent
+	}
+	most := 1
+	switch kind := sentinel(k.last); {
+	case errors.Is(kind, model.ErrUnavailable):
+		most = maxTries
+	case isBadAnswer(k.last) && errors.Is(kind, model.ErrRejected):
+		most = maxRejected
+	}
+	if s, ok := errors.AsType[*StatusError](k.last); !ok || s.Code != http.StatusTooManyRequests && s.after == 0 || most == 1 {
+		k.failures++
+	}
+	return k.failures < most, nil
+}
+
+// wait implements retryablehttp.Backoff: what the server asked for, within limits, or full jitter.
+func (k *call) wait(_, _ time.Duration, try int, _ *http.Response) time.Duration {
+	l := k.client.limits
+	if s, ok := errors.AsType[*StatusError](k.last); ok && s.after > 0 {
+		return min(s.after, l.retryAfter) + rand.N(l.minWait)
+	}
+	w := rand.N(min(l.maxWait, l.minWait<<min(try, 16))) + 1
+	if !k.client.gate.budget.spend() {
+		w += l.maxWait/2 + rand.N(l.maxWait/2+1)
+	}
+	return w
+}
+
+// fault is the error for the caller: why the call ended and how the last try failed.
+func (k *call) fault(outer, inner context.Context) error {
+	if outer.Err() != nil {
+		return context.Cause(outer)
+	}
+	last := k.last
+	if errors.Is(context.Cause(inner), errElapsed) {
+		if last == nil {
+			last = errors.New("the server was down all the time")
+		}
+		return fmt.Errorf("%w: gave up after %v and %d tries: %w", model.ErrUnavailable, k.client.limits.total, k.tries, last)
+	}
+	kind := sentinel(last)
+	if k.tries > 1 {
+		return fmt.Errorf("%w after %d tries: %w", kind, k.tries, last)
+	}
+	return fmt.Errorf("%w: %w", kind, last)
+}

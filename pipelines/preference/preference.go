@@ -1,0 +1,121 @@
+// Package preference builds one iteration's preference data (paper 3.3 and 4.1): each prompt is rewritten
+// eight ways, every rewriting drawn and judged, and the best and the worst kept as a pair.
+//
+//	prompt set, first N by rank
+//	      |
+//	   rewrite --> imagegen --> judge --> prefer --> pairs, candidates, rewards, judgments
+//	      |            |          |         |                 |
+//	      `------------+----------+---------+--> rejected     |
+//	                                                |         v
+//	                                                `--> sorted sinks --> commit
+//
+// One element per prompt goes through rewrite, draw, judge and prefer, and the stages fuse: nothing
+// crosses a shuffle but the descriptors of shards and the counts of the ledger.
+package preference
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+
+	"github.com/promptmill/promptmill/recipe"
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/imagegen"
+	"github.com/promptmill/promptmill/transforms/judge"
+	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/prefer"
+	"github.com/promptmill/promptmill/transforms/rewrite"
+	"github.com/promptmill/promptmill/transforms/snapshot"
+)
+
+// The configurations of the data set. Pairs is what a DPO trainer reads; the others say how it came about.
+const (
+	Pairs      = "rewrite"
+	Candidates = "candidates"
+	Rewards    = "rewards"
+	Judgments  = "judgments"
+)
+
+// Config says which prompts to take, how to make pairs of them and where to commit.
+type Config struct {
+	// Prompts are the shards of the prompt set, limited to the first N rows.
+	Prompts  parquetio.ReadConfig  `json:"prompts"`
+	Rewrite  rewrite.Config        `json:"rewrite"`
+	Imagegen imagegen.Config       `json:"imagegen"`
+	Judge    judge.Config          `json:"judge"`
+	Prefer   prefer.Config         `json:"prefer"`
+	Sink     parquetio.WriteConfig `json:"sink"`
+	Snapshot snapshot.Config       `json:"snapshot"`
+}
+
+// Validate joins all faults.
+func (c Config) Validate() error {
+	return errors.Join(c.Rewrite.Validate(), c.Imagegen.Validate(), c.Judge.Validate(), c.Prefer.Validate())
+}
+
+// Build adds the pipeline to s and returns its PCollection<snapshot.Result> of one element.
+func Build(s beam.Scope, c Config) beam.PCollection {
+	s = s.Scope("preference.Build")
+	prompts := parquetio.Read[schemas.Prompt](s, c.Prompts)
+	rewritten, deadRewrites, rewriteCounts := rewrite.Rewrite(s, c.Rewrite, prompts)
+	drawn, deadDraws, drawCounts := imagegen.Draw(s, c.Imagegen, rewritten)
+	judged, deadJudgments, judgeCounts := judge.Score(s, c.Judge, drawn)
+	best := prefer.Pairs(s, c.Prefer, judged)
+
+	pairs, n1 := parquetio.Write[schemas.PreferencePair](s, sink(c.Sink, Pairs), best.Pairs)
+	candidates, n2 := parquetio.Write[schemas.Candidate](s, sink(c.Sink, Candidates), best.Candidates)
+	rewards, n3 := parquetio.Write[schemas.Reward](s, sink(c.Sink, Rewards), best.Rewards)
+	judgments, n4 := parquetio.Write[schemas.Judgment](s, sink(c.Sink, Judgments), best.Judgments)
+	rejected, n5 := parquetio.Write[schemas.Rejected](s, sink(c.Sink, snapshot.Rejected),
+		beam.Flatten(s, deadRewrites, deadDraws, deadJudgments, best.Rejected))
+
+	c.Snapshot.Equations = c.equations()
+	return snapshot.Commit(s, c.Snapshot,
+		beam.Flatten(s, pairs, candidates, rewards, judgments, rejected),
+		beam.Flatten(s, rewriteCounts, drawCounts, judgeCounts, best.Counts, n1, n2, n3, n4, n5))
+}
+
+// equations tie the stages together: no prompt, candidate or answer may be lost between two of them.
+func (c Config) equations() []string {
+	var prompts int64
+	for _, s := range c.Prompts.Shards {
+		prompts += s.Rows
+	}
+	if c.Prompts.Limit > 0 {
+		prompts = min(prompts, c.Prompts.Limit)
+	}
+	return []string{
+		fmt.Sprintf("prefer.in = %d", prompts),
+		fmt.Sprintf("rewrite.in = %d*prefer.in", c.Rewrite.Candidates),
+		"draw.in = rewrite.out",
+		fmt.Sprintf("judge.in = %d*draw.out", len(c.Judge.Aspects)*c.Judge.Samples),
+		"score.in = draw.out",
+		"prefer.out = rows." + Pairs,
+		"rewrite.out = rows." + Candidates,
+		"score.out = rows." + Rewards,
+		"judge.out = rows." + Judgments,
+		"*.dead = rows." + snapshot.Rejected,
+	}
+}
+
+func sink(c parquetio.WriteConfig, config string) parquetio.WriteConfig {
+	c.Config, c.Stage = config, "write_"+config
+	return c
+}
+
+// New takes the sections of a bound recipe.
+func New(r *recipe.Recipe) Config {
+	return Config{Rewrite: r.Rewrite, Imagegen: r.Imagegen, Judge: r.Judge, Prefer: r.Prefer}
+}
+
+// Templates are the identities of the templates that the models are asked with.
+func (c Config) Templates() []string {
+	ids := []string{c.Rewrite.Template.ID}
+	for _, aspect := range c.Judge.Aspects {
+		if t, ok := c.Judge.Templates.Task(aspect); ok {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,245 @@
+package recipe
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/transforms/dedup"
+	"github.com/promptmill/promptmill/transforms/heldout"
+	"github.com/promptmill/promptmill/transforms/imagegen"
+	"github.com/promptmill/promptmill/transforms/judge"
+	"github.com/promptmill/promptmill/transforms/prefer"
+	"github.com/promptmill/promptmill/transforms/rewrite"
+	"github.com/promptmill/promptmill/transforms/snapshot"
+	"github.com/promptmill/promptmill/transforms/source"
+	"github.com/promptmill/promptmill/transforms/template"
+)
+
+//go:embed paper.yaml demo.yaml
+var builtin embed.FS
+
+// Builtin are the names of the embedded recipes: paper has the paper's numbers, demo runs in a minute
+// on the procedural models. Every other recipe extends one of them; paper is the default.
+func Builtin() []string { return []string{"paper", "demo"} }
+
+// A Recipe says everything that decides what a job makes. Its sections are the transforms' own settings.
+type Recipe struct {
+	Name string `json:"name" yaml:"name"`
+	// Seed is the run seed: every model seed, order and split derives from it.
+	Seed int64 `json:"seed" yaml:"seed"`
+	// Prompts are what preference rewrites, Pairs what sft learns from.
+	Prompts source.Config  `json:"prompts" yaml:"prompts"`
+	Pairs   source.Config  `json:"pairs" yaml:"pairs"`
+	Heldout heldout.Config `json:"heldout" yaml:"heldout"`
+	Dedup   dedup.Config   `json:"dedup" yaml:"dedup"`
+	Select  Select         `json:"select" yaml:"select"`
+	Models  Models         `json:"models" yaml:"models"`
+
+	Templates Templates       `json:"templates" yaml:"templates"`
+	Rewrite   rewrite.Config  `json:"rewrite" yaml:"rewrite"`
+	Imagegen  imagegen.Config `json:"imagegen" yaml:"imagegen"`
+	Judge     judge.Config    `json:"judge" yaml:"judge"`
+	Prefer    prefer.Config   `json:"prefer" yaml:"prefer"`
+
+	SFT     SFT            `json:"sft" yaml:"sft"`
+	Parquet Parquet        `json:"parquet" yaml:"parquet"`
+	Gates   snapshot.Gates `json:"gates" yaml:"gates"`
+	Plan    Plan           `json:"plan" yaml:"plan"`
+}
+
+// Select says how much of the prompt set to use.
+type Select struct {
+	// Prompts takes the first so many prompts by hash rank; 0 takes all.
+	Prompts int64 `json:"prompts" yaml:"prompts"`
+}
+
+// Models are the three roles. In self-rewarding training policy and judge are one model.
+type Models struct {
+	Policy model.Spec `json:"policy" yaml:"policy"`
+	Images model.Spec `json:"images" yaml:"images"`
+	Judge  model.Spec `json:"judge" yaml:"judge"`
+}
+
+// Templates choose the wording of what models are asked.
+type Templates struct {
+	// Set is the name of an embedded set.
+	Set string `json:"set" yaml:"set"`
+	// Files replace single templates of the set: task (rewrite, aesthetic, pick, alignment) to file.
+	Files map[string]string `json:"files" yaml:"files"`
+}
+
+// SFT are the settings of the supervised set.
+type SFT struct {
+	// ValidationPermille of the raw prompts, by hash, are the validation split.
+	ValidationPermille int `json:"validation_permille" yaml:"validation_permille"`
+}
+
+// Parquet are the settings of the files written.
+type Parquet struct {
+	// RowGroup is the number of rows of a row group; 0 is the default (10,000 of text).
+	RowGroup int `json:"row_group" yaml:"row_group"`
+	// ShardRows is the number of rows of a file that the number of files is planned for.
+	ShardRows int64 `json:"shard_rows" yaml:"shard_rows"`
+}
+
+// Plan is what `promptmill plan` reckons with; it changes nothing about a run.
+type Plan struct {
+	ChatSeconds  float64 `json:"chat_seconds" yaml:"chat_seconds"`
+	ImageSeconds float64 `json:"image_seconds" yaml:"image_seconds"`
+	// ImageTokens is what the judge's server counts for one picture.
+	ImageTokens int `json:"image_tokens" yaml:"image_tokens"`
+	// Prices are in the user's currency per million tokens and per thousand pictures.
+	PromptTokenPrice     float64 `json:"prompt_token_price" yaml:"prompt_token_price"`
+	CompletionTokenPrice float64 `json:"completion_token_price" yaml:"completion_token_price"`
+	ImagePrice           float64 `json:"image_price" yaml:"image_price"`
+}
+
+// Load reads a recipe, an embedded one by its name or a file, lays --set assignments over it and checks
+// it whole. An error names, for every fault, the file and line or the assignment.
+func Load(nameOrFile string, assignments []string) (*Recipe, *Document, error) {
+	bases := map[string][]byte{}
+	for _, name := range Builtin() {
+		text, err := builtin.ReadFile(name + ".yaml")
+		if err != nil {
+			return nil, nil, err
+		}
+		bases[name] = text
+	}
+	file, otherwise := nameOrFile, "paper"
+	text, ok := bases[nameOrFile]
+	if ok {
+		file += ".yaml"
+		if nameOrFile == otherwise {
+			otherwise = ""
+		}
+	} else {
+		var err error
+		if text, err = os.ReadFile(nameOrFile); err != nil {
+			return nil, nil, fmt.Errorf("recipe: %w; name a file or one of the embedded recipes, %s", err, strings.Join(Builtin(), " and "))
+		}
+	}
+	doc, err := Parse(file, text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := doc.Extend(bases, otherwise); err != nil {
+		return nil, nil, err
+	}
+	if err := doc.Set(assignments); err != nil {
+		return nil, nil, err
+	}
+	r := &Recipe{}
+	if err := doc.Decode(r); err != nil {
+		return nil, nil, err
+	}
+	return r, doc, nil
+}
+
+// Bind hands the sections what they share: models, the response log at cache, templates, the seed. It
+// reads the template files that the recipe names.
+func (r *Recipe) Bind(cache string) error {
+	set, err := r.templates()
+	if err != nil {
+		return err
+	}
+	r.Prompts.Seed, r.Pairs.Seed, r.Dedup.Seed = r.Seed, r.Seed, r.Seed
+	r.Rewrite.Model, r.Rewrite.Cache, r.Rewrite.Seed, r.Rewrite.Template = r.Models.Policy, cache, r.Seed, set.Rewrite
+	r.Imagegen.Model, r.Imagegen.Cache, r.Imagegen.Seed = r.Models.Images, cache, r.Seed
+	r.Judge.Model, r.Judge.Cache, r.Judge.Seed, r.Judge.Templates = r.Models.Judge, cache, r.Seed, set
+	r.Prefer.Aspects, r.Prefer.Template = r.Judge.Aspects, set.Rewrite
+	return nil
+}
+
+func (r *Recipe) templates() (template.Set, error) {
+	set, err := template.Open(r.Templates.Set)
+	if err != nil {
+		return set, fmt.Errorf("templates.set: %w", err)
+	}
+	for _, task := range slices.Sorted(maps.Keys(r.Templates.Files)) {
+		file := r.Templates.Files[task]
+		data, err := os.ReadFile(file)
+		if err == nil {
+			set, err = set.Replace(task, filepath.Base(file), data)
+		}
+		if err != nil {
+			return set, fmt.Errorf("templates.files.%s: %w", task, err)
+		}
+	}
+	return set, nil
+}
+
+// Validate joins all faults of a bound recipe, each beginning with the path of its key.
+func (r *Recipe) Validate() error {
+	var errs []error
+	fault := func(path, format string, args ...any) {
+		errs = append(errs, fmt.Errorf(path+": "+format, args...))
+	}
+	if r.Name == "" {
+		fault("name", "empty; a recipe has a name, it stands in every manifest")
+	}
+	if r.Select.Prompts < 0 {
+		fault("select.prompts", "%d is negative; 0 takes all prompts", r.Select.Prompts)
+	}
+	if p := r.SFT.ValidationPermille; p < 0 || p > 999 {
+		fault("sft.validation_permille", "%d is not in 0..999; 20 keeps 2%% for validation", p)
+	}
+	if r.Parquet.RowGroup < 0 {
+		fault("parquet.row_group", "%d is negative; 0 is the default", r.Parquet.RowGroup)
+	}
+	if r.Parquet.ShardRows < 1 {
+		fault("parquet.shard_rows", "%d is not positive; 50000 makes files of some ten megabytes", r.Parquet.ShardRows)
+	}
+	return errors.Join(append(errs,
+		Under("prompts", r.Prompts.Validate()), Under("pairs", r.Pairs.Validate()),
+		r.Heldout.Validate(), r.Dedup.Validate(),
+		r.Rewrite.Validate(), r.Imagegen.Validate(), r.Judge.Validate(), r.Prefer.Validate(), r.Gates.Validate())...)
+}
+
+// Under gives faults of package source the name of the section that holds its settings.
+func Under(section string, err error) error {
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the tree of errors.Join itself is meant
+	if !ok {
+		if err == nil {
+			return nil
+		}
+		return &moved{section + strings.TrimPrefix(err.Error(), "source"), err}
+	}
+	var errs []error
+	for _, e := range joined.Unwrap() {
+		errs = append(errs, Under(section, e))
+	}
+	return errors.Join(errs...)
+}
+
+// A moved fault is err under another path.
+type moved struct {
+	text string
+	err  error
+}
+
+func (m *moved) Error() string { return m.text }
+func (m *moved) Unwrap() error { return m.err }
+
+// Decides is the part of a bound recipe that decides the rows: without where servers are, how hard they
+// are driven, where answers are kept, and what is only reckoned or checked. Run ids rest on it.
+func (r *Recipe) Decides() *Recipe {
+	c := *r
+	c.Name, c.Plan, c.Gates, c.Parquet = "", Plan{}, snapshot.Gates{}, Parquet{}
+	c.Models = Models{Policy: decides(c.Models.Policy), Images: decides(c.Models.Images), Judge: decides(c.Models.Judge)}
+	c.Rewrite.Model, c.Imagegen.Model, c.Judge.Model = model.Spec{}, model.Spec{}, model.Spec{}
+	c.Rewrite.Cache, c.Imagegen.Cache, c.Judge.Cache = "", "", ""
+	c.Rewrite.InFlight, c.Imagegen.InFlight, c.Judge.InFlight = 0, 0, 0
+	return &c
+}
+
+// decides keeps of a spec what says which weights answer.
+func decides(s model.Spec) model.Spec {
+	return model.Spec{Backend: s.Backend, Model: s.Model, Revision: s.Revision, Options: s.Options}
+}

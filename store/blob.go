@@ -1,0 +1,71 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+)
+
+// ErrDamaged: an object's bytes are not the ones that were written.
+var ErrDamaged = errors.New("object is damaged")
+
+// BlobName is where the blob with the given lower-case hex SHA-256 lies.
+func BlobName(sha string) string { return "blobs/" + sha[:min(2, len(sha))] + "/" + sha }
+
+// PutBlob stores data under its SHA-256, which it returns. A blob that is there already is not
+// written again; one of the wrong length, as a crash of the machine leaves it, is replaced.
+func PutBlob(ctx context.Context, s Store, data []byte) (string, error) {
+	sum := sha256.Sum256(data)
+	sha := hex.EncodeToString(sum[:])
+	name := BlobName(sha)
+	size, err := blobSize(ctx, s, sha)
+	if err == nil && size == int64(len(data)) {
+		return sha, nil
+	}
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return "", err
+	}
+	if err == nil {
+		if err := s.Delete(ctx, name); err != nil {
+			return "", err
+		}
+	}
+	return sha, s.PutIfAbsent(ctx, name, data)
+}
+
+// GetBlob reads a blob. The error wraps ErrNotExist if it is not there and ErrDamaged if its bytes are
+// not those of its name; deleting a damaged blob makes room to write it again.
+func GetBlob(ctx context.Context, s Store, sha string) ([]byte, error) {
+	want, err := hex.DecodeString(sha)
+	if err != nil || len(want) != sha256.Size {
+		return nil, fmt.Errorf("blob %q: %w: that is not a SHA-256", sha, ErrNotExist)
+	}
+	data, _, err := s.Read(ctx, BlobName(sha))
+	if err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(data); !bytes.Equal(sum[:], want) {
+		return nil, fmt.Errorf("%s: %w: its %d bytes have SHA-256 %x", BlobName(sha), ErrDamaged, len(data), sum)
+	}
+	return data, nil
+}
+
+// HasBlob says whether a blob is there, without reading it.
+func HasBlob(ctx context.Context, s Store, sha string) (bool, error) {
+	_, err := blobSize(ctx, s, sha)
+	if errors.Is(err, ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func blobSize(ctx context.Context, s Store, sha string) (int64, error) {
+	o, err := s.Open(ctx, BlobName(sha))
+	if err != nil {
+		return 0, err
+	}
+	return o.Size(), o.Close()
+}

@@ -1,0 +1,23 @@
+package store
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// syncAll writes back the file system of root, and only that one.
+func syncAll(root *os.Root) error {
+	f, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := conn.Control(func(fd uintptr) { err = unix.Syncfs(int(fd)) })
+	return errors.Join(cerr, err)
+}

@@ -1,0 +1,178 @@
+// Package judge has the vision-language model score the pictures of a slate, and reads its answers.
+// Slates go in, slates with judgments come out.
+//
+// # Design
+//
+// Every candidate is judged on every aspect beside the raw prompt's picture, which is Image 1; the
+// candidate's is Image 2 (paper, Appendix E). The text shown is always the raw prompt. A request asks
+// for all samples of one candidate and aspect. Requests with the same two pictures, and so with the
+// longest common beginning, leave next to each other, and all of a slate's begin with the same Image 1,
+// which is what prefix caches of servers live on.
+//
+// The unit of the ledger's stage "judge" is the requested sample. A score is never invented: an answer
+// that does not parse is asked for again with another seed and is a dead letter in the end.
+package judge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/model/responselog"
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/async"
+	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/template"
+)
+
+func init() {
+	register.DoFn6x1[context.Context, beam.EventTime, schemas.Slate, func(beam.EventTime, schemas.Slate), func(schemas.Rejected), func(schemas.Count), error](&judgeFn{})
+	register.Emitter2[beam.EventTime, schemas.Slate]()
+	register.Emitter1[schemas.Rejected]()
+	register.Emitter1[schemas.Count]()
+}
+
+// Stage is the name in the ledger and in dead letters. Its reasons are the Faults of answers and those
+// of package deadletter.
+const Stage = "judge"
+
+// Aspects are the ones the paper adds up (section 3.5).
+func Aspects() []string { return []string{schemas.Aesthetic, schemas.Pick, schemas.Alignment} }
+
+// Config says how judgments are sampled.
+type Config struct {
+	// Model is the judge; Cache is the URL of the response log, whose store has the pictures.
+	Model model.Spec `json:"model" yaml:"model"`
+	Cache string     `json:"cache" yaml:"cache"`
+	// Templates has the question for each aspect.
+	Templates template.Set `json:"templates" yaml:"templates"`
+	// Aspects are what is judged, each once: aesthetic, pick, alignment.
+	Aspects []string `json:"aspects" yaml:"aspects"`
+	// Samples is how many answers each candidate gets on each aspect.
+	Samples     int     `json:"samples" yaml:"samples"`
+	Temperature float64 `json:"temperature" yaml:"temperature"`
+	TopP        float64 `json:"top_p" yaml:"top_p"`
+	// MaxTokens bounds an answer in the judge's tokens; an answer that reaches it is not used.
+	MaxTokens int `json:"max_tokens" yaml:"max_tokens"`
+	// Retries is how often an answer that does not parse is asked for again. ExtraAttempts adds to it
+	// when dead letters are run again: the attempts before come from the response log.
+	Retries       int `json:"retries" yaml:"retries"`
+	ExtraAttempts int `json:"extra_attempts" yaml:"extra_attempts"`
+	// Seed is the run's.
+	Seed int64 `json:"seed" yaml:"seed"`
+	// InFlight bounds the slates at work in one bundle; it does not bound a server's load.
+	InFlight int `json:"in_flight" yaml:"in_flight"`
+}
+
+// DefaultConfig has the paper's numbers (section 4.1): three aspects, three samples each at temperature
+// 0.9 and top-p 0.9. Model and Cache are left to the caller.
+func DefaultConfig() Config {
+	return Config{
+		Templates: template.Paper(), Aspects: Aspects(), Samples: 3, Temperature: 0.9, TopP: 0.9,
+		MaxTokens: 1024, Retries: 2, InFlight: 32,
+	}
+}
+
+// Validate joins all faults of c, each beginning with its place in a recipe.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("judge."+format, args...))
+		}
+	}
+	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
+	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
+	check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(Aspects(), ", "))
+	for i, a := range c.Aspects {
+		known := slices.Contains(Aspects(), a)
+		check(known, "aspects: there is no %q; there are %s", a, strings.Join(Aspects(), ", "))
+		check(!slices.Contains(c.Aspects[:i], a), "aspects: %q stands there twice", a)
+		if t, ok := c.Templates.Task(a); ok && known {
+			if err := t.Validate("judge.templates."+a, a); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	check(c.Samples >= 1 && c.Samples <= 64, "samples: %d is not in 1..64", c.Samples)
+	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
+	check(c.Temperature != 0 || c.Samples <= 1, "temperature: 0 gives %d equal samples; raise it or ask for one", c.Samples)
+	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
+	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
+	check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)
+	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
+	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
+	return errors.Join(errs...)
+}
+
+// Score asks the judge about every candidate that has a picture, in every slate of a
+// PCollection<schemas.Slate>. It returns a PCollection<schemas.Slate> with the same slates, Judgments
+// set and ordered by candidate, aspect and sample; a PCollection<schemas.Rejected>; and the
+// PCollection<schemas.Count> of the stage. It panics if cfg is not valid.
+func Score(s beam.Scope, cfg Config, slates beam.PCollection) (judged, rejected, counts beam.PCollection) {
+	s = s.Scope("judge.Score")
+	if err := cfg.Validate(); err != nil {
+		panic(err)
+	}
+	return beam.ParDo3(s, &judgeFn{Config: cfg}, slates)
+}
+
+type judgeFn struct {
+	Config Config
+
+	judge    model.Chat
+	pictures *responselog.PictureLog
+	bundle   async.Bundle[schemas.Slate, judged]
+	tally    ledger.Tally
+}
+
+func (fn *judgeFn) Setup(ctx context.Context) error {
+	log, err := responselog.Open(ctx, fn.Config.Cache)
+	if err != nil {
+		return fmt.Errorf("judge: %w", err)
+	}
+	judge, err := model.OpenChat(ctx, fn.Config.Model)
+	if err != nil {
+		return fmt.Errorf("judge: %w", err)
+	}
+	fn.judge = responselog.Chat(judge, log)
+	fn.pictures = responselog.Pictures(nil, log, model.PictureLimits{}) // reads pictures only
+	return nil
+}
+
+func (fn *judgeFn) StartBundle(ctx context.Context, _ func(beam.EventTime, schemas.Slate), _ func(schemas.Rejected), _ func(schemas.Count)) {
+	fn.tally.Reset()
+	fn.bundle.Start(ctx, fn.Config.InFlight, fn.score)
+}
+
+func (fn *judgeFn) ProcessElement(_ context.Context, t beam.EventTime, slate schemas.Slate, slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected), _ func(schemas.Count)) error {
+	return fn.bundle.Submit(t, slate, fn.take(slates, rejected))
+}
+
+func (fn *judgeFn) FinishBundle(_ context.Context, slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
+	if err := fn.bundle.Finish(fn.take(slates, rejected)); err != nil {
+		return err
+	}
+	fn.tally.Flush(counts)
+	return nil
+}
+
+// take emits and counts what was judged of one slate; it runs on the bundle's goroutine.
+func (fn *judgeFn) take(slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected)) func(beam.EventTime, judged) {
+	return func(t beam.EventTime, j judged) {
+		fn.tally.In(Stage, j.asked)
+		fn.tally.Out(Stage, len(j.slate.Judgments))
+		fn.tally.Spent(Stage, j.usage)
+		for _, dead := range j.dead {
+			fn.tally.Dead(Stage, dead.Reason, 1)
+			rejected(dead)
+		}
+		slates(t, j.slate)
+	}
+}

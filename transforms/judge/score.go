@@ -1,0 +1,158 @@
+package judge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/async"
+	"github.com/promptmill/promptmill/transforms/deadletter"
+)
+
+// judged is what became of one slate.
+type judged struct {
+	slate schemas.Slate
+	dead  []schemas.Rejected
+	asked int // samples
+	usage model.Usage
+}
+
+// An item is one candidate on one aspect, with what was answered.
+type item struct {
+	candidate schemas.Candidate
+	aspect    string
+
+	judgments []schemas.Judgment
+	dead      []schemas.Rejected
+	usage     model.Usage
+}
+
+// score has the slate's candidates judged on all aspects, all at once.
+func (fn *judgeFn) score(ctx context.Context, slate schemas.Slate) (judged, error) {
+	var items []item
+	for _, c := range slate.Candidates {
+		if c.Image.SHA256 == "" {
+			continue
+		}
+		for _, a := range fn.Config.Aspects {
+			items = append(items, item{candidate: c, aspect: a})
+		}
+	}
+	slate.Judgments = nil
+	out := judged{slate: slate, asked: len(items) * fn.Config.Samples}
+	err := async.Each(ctx, len(items), func(ctx context.Context, i int) error {
+		return fn.ask(ctx, slate, &items[i])
+	})
+	if err != nil {
+		return out, fmt.Errorf("judge: prompt %s: %w", slate.Prompt.ID, err)
+	}
+	for _, it := range items {
+		out.slate.Judgments = append(out.slate.Judgments, it.judgments...)
+		out.dead = append(out.dead, it.dead...)
+		out.usage.Add(it.usage)
+	}
+	return out, nil
+}
+
+// A try is the present state of one requested sample.
+type try struct {
+	scores Scores
+	answer string
+	// reason is "" for a sample of use; else it and detail are the dead letter's, should no attempt follow.
+	reason, detail string
+	attempt        int
+}
+
+// ask asks for the samples of it, and again for those that do not parse, until no attempt is left.
+func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, it *item) error {
+	cfg := fn.Config
+	req := fn.request(slate, it)
+	tries := make([]try, cfg.Samples)
+	missing := make([]int, cfg.Samples)
+	for i := range missing {
+		missing[i] = i
+	}
+	for attempt := 0; len(missing) > 0 && attempt <= cfg.Retries+cfg.ExtraAttempts; attempt++ {
+		req.N = len(missing)
+		req.Seed = schemas.Seed(cfg.Seed, "judge/"+it.aspect, it.candidate.ID, attempt*1000)
+		resp, err := fn.judge.Chat(ctx, req)
+		it.usage.Add(resp.Usage)
+		if err != nil {
+			reason, fatal := deadletter.Reason(ctx, err)
+			if fatal != nil {
+				return fmt.Errorf("candidate %s, %s: %w", it.candidate.ID, it.aspect, fatal)
+			}
+			for _, i := range missing {
+				tries[i] = try{reason: reason, detail: err.Error(), attempt: attempt}
+			}
+			break
+		}
+		if len(resp.Answers) != req.N {
+			return fmt.Errorf("candidate %s, %s: %s gave %d answers for %d", it.candidate.ID, it.aspect, fn.judge.Info().Name, len(resp.Answers), req.N)
+		}
+		var still []int
+		for k, i := range missing {
+			tries[i] = read(resp.Answers[k], attempt)
+			if tries[i].reason != "" {
+				still = append(still, i)
+			}
+		}
+		missing = still
+	}
+	for i, t := range tries {
+		if t.reason != "" {
+			key := fmt.Sprintf("%s/%s/%d", it.candidate.ID, it.aspect, i)
+			it.dead = append(it.dead, deadletter.Row(Stage, key, t.reason, t.attempt+1, t.detail, slate.Prompt))
+			continue
+		}
+		sample := int32(len(it.judgments))
+		it.judgments = append(it.judgments, schemas.Judgment{
+			ID:       schemas.JudgmentID(slate.Prompt.ID, it.candidate.ID, it.aspect, sample),
+			PromptID: slate.Prompt.ID, CandidateID: it.candidate.ID, Aspect: it.aspect, Sample: sample,
+			Image1: slate.Raw.SHA256, Image2: it.candidate.Image.SHA256,
+			Score1: t.scores.First, Score2: t.scores.Second, Decimal: t.scores.Decimal, Answer: t.answer,
+			Template: req.Template, Judge: fn.judge.Info().Weights, Attempt: int32(t.attempt),
+		})
+	}
+	return nil
+}
+
+// request is the question about it: the pictures under their labels, then the aspect's rubric.
+func (fn *judgeFn) request(slate schemas.Slate, it *item) model.ChatRequest {
+	t, _ := fn.Config.Templates.Task(it.aspect) // Validate saw to it
+	first, second := fn.pictures.Picture(slate.Raw.SHA256), fn.pictures.Picture(it.candidate.Image.SHA256)
+	req := model.ChatRequest{
+		Sampling: model.Sampling{Temperature: fn.Config.Temperature, TopP: fn.Config.TopP, MaxTokens: fn.Config.MaxTokens},
+		Template: t.ID,
+	}
+	for _, m := range t.Messages(slate.Prompt.Text) {
+		msg := model.Text(m.Role, m.Content)
+		if m.Role == schemas.RoleUser {
+			msg.Parts = []model.Part{{Text: "Image 1:"}, {Picture: &first}, {Text: "Image 2:"}, {Picture: &second}, {Text: m.Content}}
+		}
+		req.Messages = append(req.Messages, msg)
+	}
+	return req
+}
+
+// read takes the scores from an answer. One that was cut off is not used even where its scores are
+// there: it would be training data later on.
+func read(a model.Answer, attempt int) try {
+	t := try{answer: a.Text, detail: a.Text, attempt: attempt}
+	var err error
+	switch a.Finish {
+	case model.FinishLength:
+		err = Truncated
+	case model.FinishFilter:
+		err = Refusal
+	default:
+		t.scores, err = ParseImages(a.Text)
+	}
+	var f Fault
+	if errors.As(err, &f) {
+		t.reason = string(f)
+	}
+	return t
+}
