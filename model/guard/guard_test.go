@@ -84,7 +84,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 			fakeserver.Slow, fakeserver.Garbage, fakeserver.Empty,
 		},
 	})
-	c := open(t, model.Spec{Endpoint: s.URL, AttemptTimeout: 500 * time.Millisecond, TotalTimeout: 20 * time.Second})
+	c := open(t, model.Spec{Endpoint: s.URL, AttemptTimeout: 800 * time.Millisecond, TotalTimeout: 20 * time.Second})
 	for i, err := range each(1000, func(i int) error {
 		_, err := c.Post(t.Context(), chatPath, say(i), hasChoices)
 		return err
@@ -96,7 +96,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 	st := s.Stats()
 	// A quarter of the tries fail, so a third more are needed. On a busy machine an answer may come just
 	// as the attempt's time ends.
-	if st.Calls > 1450 || st.OK != 1000+st.PaidTwice || st.PaidTwice > 30 || st.MaxOpen > 64+16 {
+	if st.Calls > 1450 || st.OK != 1000+st.PaidTwice || st.PaidTwice > 50 || st.MaxOpen > 64+16 {
 		t.Errorf("1000 calls cost %+v", st)
 	}
 	if len(st.Faults) < 7 {

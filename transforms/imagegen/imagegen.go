@@ -56,8 +56,8 @@ const (
 // Config says how pictures are drawn.
 type Config struct {
 	// Model draws; Cache is the URL of the response log, whose store also keeps the pictures.
-	Model model.Spec `json:"model" yaml:"model"`
-	Cache string     `json:"cache" yaml:"cache"`
+	Model model.Spec `json:"model" yaml:"-"`
+	Cache string     `json:"cache" yaml:"-"`
 	// Width and Height are in pixels.
 	Width  int `json:"width" yaml:"width"`
 	Height int `json:"height" yaml:"height"`
@@ -70,11 +70,11 @@ type Config struct {
 	// Attempts is how many seeds a black or flagged picture gets in all. ExtraAttempts adds to it when
 	// dead letters are run again: the attempts before come from the response log.
 	Attempts      int `json:"attempts" yaml:"attempts"`
-	ExtraAttempts int `json:"extra_attempts" yaml:"extra_attempts"`
+	ExtraAttempts int `json:"extra_attempts" yaml:"-"`
 	// MaxPixels bounds what is decoded of a server's answer; 0 is the default of model.PictureLimits.
 	MaxPixels int64 `json:"max_pixels" yaml:"max_pixels"`
 	// Seed is the run's.
-	Seed int64 `json:"seed" yaml:"seed"`
+	Seed int64 `json:"seed" yaml:"-"`
 	// InFlight bounds the slates at work in one bundle; it does not bound a server's load.
 	InFlight int `json:"in_flight" yaml:"in_flight"`
 }

@@ -48,10 +48,10 @@ func Aspects() []string { return []string{schemas.Aesthetic, schemas.Pick, schem
 // Config says how judgments are sampled.
 type Config struct {
 	// Model is the judge; Cache is the URL of the response log, whose store has the pictures.
-	Model model.Spec `json:"model" yaml:"model"`
-	Cache string     `json:"cache" yaml:"cache"`
+	Model model.Spec `json:"model" yaml:"-"`
+	Cache string     `json:"cache" yaml:"-"`
 	// Templates has the question for each aspect.
-	Templates template.Set `json:"templates" yaml:"templates"`
+	Templates template.Set `json:"templates" yaml:"-"`
 	// Aspects are what is judged, each once: aesthetic, pick, alignment.
 	Aspects []string `json:"aspects" yaml:"aspects"`
 	// Samples is how many answers each candidate gets on each aspect.
@@ -63,9 +63,9 @@ type Config struct {
 	// Retries is how often an answer that does not parse is asked for again. ExtraAttempts adds to it
 	// when dead letters are run again: the attempts before come from the response log.
 	Retries       int `json:"retries" yaml:"retries"`
-	ExtraAttempts int `json:"extra_attempts" yaml:"extra_attempts"`
+	ExtraAttempts int `json:"extra_attempts" yaml:"-"`
 	// Seed is the run's.
-	Seed int64 `json:"seed" yaml:"seed"`
+	Seed int64 `json:"seed" yaml:"-"`
 	// InFlight bounds the slates at work in one bundle; it does not bound a server's load.
 	InFlight int `json:"in_flight" yaml:"in_flight"`
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
@@ -89,9 +90,6 @@ func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, it *item) error
 			}
 			break
 		}
-		if len(resp.Answers) != req.N {
-			return fmt.Errorf("candidate %s, %s: %s gave %d answers for %d", it.candidate.ID, it.aspect, fn.judge.Info().Name, len(resp.Answers), req.N)
-		}
 		var still []int
 		for k, i := range missing {
 			tries[i] = read(resp.Answers[k], attempt)
@@ -140,7 +138,8 @@ func (fn *judgeFn) request(slate schemas.Slate, it *item) model.ChatRequest {
 // read takes the scores from an answer. One that was cut off is not used even where its scores are
 // there: it would be training data later on.
 func read(a model.Answer, attempt int) try {
-	t := try{answer: a.Text, detail: a.Text, attempt: attempt}
+	text := strings.ToValidUTF8(a.Text, "\uFFFD") // Parquet's strings are UTF-8
+	t := try{answer: text, detail: text, attempt: attempt}
 	var err error
 	switch a.Finish {
 	case model.FinishLength:

@@ -1,35 +1,56 @@
 package parquetio_test
 
 import (
+	"fmt"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
+
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/parquetio"
 )
 
-// BenchmarkWrite sends 100,000 text examples of about 1 KB through the whole sink on prism; the time
-// includes what Beam needs to make the elements.
-func BenchmarkWrite(b *testing.B) {
-	rows := chats(100_000)
-	size := 0
-	for i := range rows {
-		rows[i].Messages[1].Content += strings.Repeat(", oil on canvas, dramatic light", 1+i%64)
-		size += len(rows[i].Messages[0].Content) + len(rows[i].Messages[1].Content)
+// genFn makes text examples of about 1.2 KB, Count for each element, in the bundle that spills them.
+type genFn struct{ Count int }
+
+func (f *genFn) ProcessElement(first int64, emit func(schemas.ChatExample)) {
+	for i := range f.Count {
+		id := fmt.Sprint(first, "/", i)
+		emit(schemas.ChatExample{ID: id, Task: schemas.TaskRewrite, Source: "bench", Messages: []schemas.Message{
+			{Role: schemas.RoleUser, Content: words[i%len(words)] + id},
+			{Role: schemas.RoleAssistant, Content: strings.Repeat(words[i%len(words)]+", dramatic light, "+id, 1+i%64)},
+		}})
 	}
-	b.SetBytes(int64(size))
+}
+
+func init() { register.DoFn2x0[int64, func(schemas.ChatExample)](&genFn{}) }
+
+// BenchmarkWrite sends 100,000 text examples through the whole sink on prism.
+func BenchmarkWrite(b *testing.B) {
+	const bundles, count = 8, 12_500
+	size := int64(0)
+	(&genFn{Count: count}).ProcessElement(0, func(r schemas.ChatExample) { size += int64(len(r.Messages[0].Content) + len(r.Messages[1].Content)) })
+	b.SetBytes(bundles * size)
 	peak := watchHeap(b)
 	for b.Loop() {
 		cfg := config(b)
 		cfg.Buckets = 16
-		shards, _, err := write(b, "prism", cfg, rows, 8)
-		if err != nil || len(shards) != 16 {
-			b.Fatalf("%d shards: %v", len(shards), err)
+		p, s := beam.NewPipelineWithRoot()
+		seeds := beam.Reshuffle(s, beam.CreateList(s, []int64{0, 1, 2, 3, 4, 5, 6, 7}))
+		shards, _ := parquetio.Write[schemas.ChatExample](s, cfg, beam.ParDo(s, &genFn{Count: count}, seeds))
+		passert.Count(s, shards, "shards", 16)
+		if err := ptest.Run(p); err != nil {
+			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(len(rows)*b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(bundles*count*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 	b.ReportMetric(float64(peak.Load()>>20), "peak-heap-MB")
 }
 

@@ -153,6 +153,9 @@ func appendRow(row parquet.Row, b []byte) (parquet.Row, error) {
 		default:
 			return row, fmt.Errorf("spilled value of unknown type %d", kind)
 		}
+		if column > parquet.MaxColumnIndex {
+			c.err = fmt.Errorf("spilled value of column %d", column)
+		}
 		if c.err != nil {
 			return row, c.err
 		}

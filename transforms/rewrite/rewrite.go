@@ -50,9 +50,9 @@ const (
 // Config says how candidates are sampled.
 type Config struct {
 	// Model is the policy, Cache the URL of the response log.
-	Model    model.Spec        `json:"model" yaml:"model"`
-	Cache    string            `json:"cache" yaml:"cache"`
-	Template template.Template `json:"template" yaml:"template"`
+	Model    model.Spec        `json:"model" yaml:"-"`
+	Cache    string            `json:"cache" yaml:"-"`
+	Template template.Template `json:"template" yaml:"-"`
 	// Candidates is how many answers each prompt gets.
 	Candidates  int     `json:"candidates" yaml:"candidates"`
 	Temperature float64 `json:"temperature" yaml:"temperature"`
@@ -64,9 +64,9 @@ type Config struct {
 	// Retries is how often an answer of no use is asked for again. ExtraAttempts adds to it when dead
 	// letters are run again: the attempts before come from the response log, so only new seeds are asked.
 	Retries       int `json:"retries" yaml:"retries"`
-	ExtraAttempts int `json:"extra_attempts" yaml:"extra_attempts"`
+	ExtraAttempts int `json:"extra_attempts" yaml:"-"`
 	// Seed is the run's.
-	Seed int64 `json:"seed" yaml:"seed"`
+	Seed int64 `json:"seed" yaml:"-"`
 	// InFlight bounds the prompts at work in one bundle; it does not bound a server's load.
 	InFlight int `json:"in_flight" yaml:"in_flight"`
 }

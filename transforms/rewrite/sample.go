@@ -55,9 +55,6 @@ func (fn *rewriteFn) sample(ctx context.Context, p schemas.Prompt) (sampled, err
 			}
 			break
 		}
-		if len(resp.Answers) != req.N {
-			return out, fmt.Errorf("rewrite: prompt %s: %s gave %d answers for %d", p.ID, fn.policy.Info().Name, len(resp.Answers), req.N)
-		}
 		var still []int
 		for k, i := range missing {
 			answer := resp.Answers[k]

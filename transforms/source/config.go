@@ -47,7 +47,7 @@ type Config struct {
 	Inputs []Input `json:"inputs" yaml:"inputs"`
 	Limits Limits  `json:"limits" yaml:"limits"`
 	// Seed decides which rows filter.thin_fraction leaves out.
-	Seed int64 `json:"seed" yaml:"seed"`
+	Seed int64 `json:"seed" yaml:"-"`
 }
 
 // An Input is a file, a directory or a glob of one format.

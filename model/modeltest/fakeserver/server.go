@@ -90,6 +90,9 @@ type Stats struct {
 	Connections int `json:"connections"`
 	// Busy is the sum of the times in slots: Busy / (wall time x slots) is the utilisation.
 	Busy time.Duration `json:"busy"`
+	// First is when the first call came, Last when the newest answer left.
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
 	// Faults counts faults by kind.
 	Faults map[Fault]int `json:"faults"`
 }
@@ -250,7 +253,9 @@ func (s *Server) serve(handle func(c Config, body []byte, f Fault) ([]byte, erro
 func (s *Server) arrive(sum [32]byte) (Config, Fault, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stats.Calls++
+	if s.stats.Calls++; s.stats.Calls == 1 {
+		s.stats.First = time.Now()
+	}
 	s.seen[sum]++
 	s.open++
 	s.stats.MaxOpen = max(s.stats.MaxOpen, s.open)
@@ -261,6 +266,7 @@ func (s *Server) arrive(sum [32]byte) (Config, Fault, time.Duration) {
 func (s *Server) leave() {
 	s.mu.Lock()
 	s.open--
+	s.stats.Last = time.Now()
 	s.mu.Unlock()
 }
 
