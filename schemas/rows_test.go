@@ -24,7 +24,7 @@ func TestValidate(t *testing.T) {
 		{schemas.RewritePair{ID: "r1", Raw: "x"}, "pair r1: field rewritten: empty"},
 		{with(candidate, func(r *schemas.Candidate) { r.Text = "" }), "candidate c1: field text: empty"},
 		{with(candidate, func(r *schemas.Candidate) { r.Index = -1 }), "field index: -1 is less than 0"},
-		{with(judgment, func(r *schemas.Judgment) { r.Aspect = "beauty" }), `judgment j1: field aspect: "beauty" is not one of`},
+		{with(judgment, func(r *schemas.Judgment) { r.Aspect = "" }), "judgment j1: field aspect: empty"},
 		{with(judgment, func(r *schemas.Judgment) { r.Score1 = math.NaN() }), "field score1: NaN is not a number"},
 		{with(reward, func(r *schemas.Reward) { r.Total = 5 }), "reward c1: field total: 5 is not the sum of the aspects, 4.5"},
 		{with(reward, func(r *schemas.Reward) { r.Samples = 0 }), "field samples: 0 is less than 1"},

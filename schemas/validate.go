@@ -124,7 +124,7 @@ func (r Judgment) Validate() error {
 	f := faultsOf("judgment", r.ID)
 	f.text("prompt_id", r.PromptID)
 	f.text("candidate_id", r.CandidateID)
-	f.oneOf("aspect", r.Aspect, Aesthetic, Pick, Alignment)
+	f.text("aspect", r.Aspect)
 	f.atLeast("sample", int64(r.Sample), 0)
 	f.utf8("image1", r.Image1)
 	f.utf8("image2", r.Image2)

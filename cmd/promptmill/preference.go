@@ -104,7 +104,7 @@ func (j *job) promptInputs(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	benchmarks, err := heldout.Digest(ctx, j.recipe.Heldout)
+	benchmarks, err := heldout.Digests(ctx, j.recipe.Heldout)
 	if err != nil {
 		return "", err
 	}

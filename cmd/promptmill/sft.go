@@ -50,7 +50,7 @@ func (j *job) sft(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	benchmarks, err := heldout.Digest(ctx, j.recipe.Heldout)
+	benchmarks, err := heldout.Digests(ctx, j.recipe.Heldout)
 	if err != nil {
 		return err
 	}

@@ -58,10 +58,10 @@ func (c Config) Validate() error {
 func Build(s beam.Scope, c Config) beam.PCollection {
 	s = s.Scope("preference.Build")
 	prompts := parquetio.Read[schemas.Prompt](s, c.Prompts)
-	rewritten, deadRewrites, rewriteCounts := rewrite.Rewrite(s, c.Rewrite, prompts)
+	rewritten, deadRewrites, rewriteCounts := rewrite.Sample(s, c.Rewrite, prompts)
 	drawn, deadDraws, drawCounts := imagegen.Draw(s, c.Imagegen, rewritten)
 	judged, deadJudgments, judgeCounts := judge.Score(s, c.Judge, drawn)
-	best := prefer.Pairs(s, c.Prefer, judged)
+	best := prefer.Choose(s, c.Prefer, judged)
 
 	pairs, n1 := parquetio.Write[schemas.PreferencePair](s, sink(c.Sink, Pairs), best.Pairs)
 	candidates, n2 := parquetio.Write[schemas.Candidate](s, sink(c.Sink, Candidates), best.Candidates)

@@ -9,7 +9,6 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/io/rtrackers/offsetrange"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/promptmill/promptmill/schemas"
@@ -88,11 +87,6 @@ func (f *partsFn) ProcessElement(_ []byte, emit func(part)) {
 	for _, p := range f.Parts {
 		emit(p)
 	}
-}
-
-func registerRead[T schemas.Row]() {
-	register.DoFn4x1[context.Context, *sdf.LockRTracker, part, func(T), error](&readFn[T]{})
-	register.Emitter1[T]()
 }
 
 // readFn is splittable: a restriction is a range of row groups.

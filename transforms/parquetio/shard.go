@@ -11,7 +11,6 @@ import (
 	"path"
 	"slices"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/google/uuid"
 	"github.com/parquet-go/parquet-go"
 
@@ -22,10 +21,6 @@ import (
 
 // spillDir is the folder of the spilled rows below a run's folder.
 const spillDir = "spill"
-
-func registerShard[T schemas.Row]() {
-	register.DoFn5x1[context.Context, int64, func(*spill) bool, func(schemas.Shard), func(schemas.Count), error](&shardFn[T]{})
-}
 
 // shardFn reads one bucket, sorts it and writes its shards, one for each split.
 type shardFn[T schemas.Row] struct {

@@ -6,7 +6,6 @@ import (
 	"math/bits"
 	"path"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/google/uuid"
 	"github.com/parquet-go/parquet-go"
 
@@ -20,10 +19,6 @@ type spill struct {
 	Object         string
 	Offset, Length int64
 	Rows           int64
-}
-
-func registerSpill[T schemas.Row]() {
-	register.DoFn4x1[context.Context, T, func(int64, spill), func(schemas.Count), error](&spillFn[T]{})
 }
 
 // spillFn gathers the rows of a bundle by bucket and writes them to spill objects of about BufferBytes.
@@ -70,11 +65,7 @@ func (f *spillFn[T]) ProcessElement(ctx context.Context, row T, emit func(int64,
 	b.rows++
 	f.buffered += len(b.data) - before
 	f.tally.In(f.WriteConfig.Stage, 1)
-	limit := f.WriteConfig.BufferBytes
-	if limit == 0 {
-		limit = 8 << 20
-	}
-	if f.buffered < limit {
+	if f.buffered < f.limit() {
 		return nil
 	}
 	return f.flush(ctx, emit)
@@ -86,6 +77,14 @@ func (f *spillFn[T]) FinishBundle(ctx context.Context, emit func(int64, spill), 
 	}
 	f.tally.Flush(count)
 	return nil
+}
+
+// limit is how many bytes are gathered before a spill.
+func (f *spillFn[T]) limit() int {
+	if f.WriteConfig.BufferBytes == 0 {
+		return 8 << 20
+	}
+	return f.WriteConfig.BufferBytes
 }
 
 // flush writes what is buffered to one object, a compressed block for each bucket.
@@ -130,7 +129,7 @@ func (f *spillFn[T]) reset() {
 	clear(f.row[:cap(f.row)])
 	for i := range f.buckets {
 		b := &f.buckets[i]
-		if b.rows = 0; cap(b.data) > 4<<20 {
+		if b.rows = 0; cap(b.data) > 2*f.limit() {
 			b.data = nil
 		}
 		b.data = b.data[:0]

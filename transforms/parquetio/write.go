@@ -47,11 +47,17 @@ func init() {
 
 // Register makes T known to Beam as a row that Write and Read handle. The row types of schemas are
 // registered; call it from an init function for any other.
+//
+// The DoFns are registered as types, not by register.DoFn: its wrappers for every order of the
+// parameters of a DoFn, for ten row types, cost the compiler 7 GB and minutes. Beam then calls their methods
+// by reflection, which is a sixth of what a row costs here, and works in stripped binaries too.
 func Register[T schemas.Row]() {
-	beam.RegisterType(reflect.TypeFor[T]())
-	registerSpill[T]()
-	registerShard[T]()
-	registerRead[T]()
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[T](), reflect.TypeFor[spillFn[T]](), reflect.TypeFor[shardFn[T]](), reflect.TypeFor[readFn[T]](),
+	} {
+		beam.RegisterType(t)
+	}
+	register.Emitter1[T]()
 }
 
 // A Split is a named part of a data set.

@@ -43,8 +43,8 @@ var answers = []struct{ in, want string }{
 	{"a sign that says: prompt", "a sign that says: prompt"},
 	{"Here is a cat", "Here is a cat"},
 	{"(masterpiece:1.2), [dark], {a|b}", "(masterpiece:1.2), [dark], {a|b}"},
-	{"Sure!", "Sure!"},
 	{"\"\"", ""},
+	{"Sure!", ""},
 	{" \n ", ""},
 }
 

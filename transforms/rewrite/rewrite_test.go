@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/model"
-	"github.com/promptmill/promptmill/model/responselog"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/rewrite"
@@ -115,23 +113,9 @@ var (
 func config(t testing.TB) rewrite.Config {
 	cfg := rewrite.DefaultConfig()
 	cfg.Model = model.Spec{Backend: "test-policy"}
-	cfg.Cache = filepath.Join(t.TempDir(), "cache")
+	cfg.Cache = transformtest.Cache(t)
 	cfg.Candidates, cfg.Seed = 4, runSeed
-	closeAtEnd(t, cfg.Cache)
 	return cfg
-}
-
-// closeAtEnd closes the response log before its folder is removed.
-func closeAtEnd(t testing.TB, url string) {
-	t.Cleanup(func() {
-		log, err := responselog.Open(context.Background(), url)
-		if err == nil {
-			err = log.Close()
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func prompts(texts ...string) []schemas.Prompt {

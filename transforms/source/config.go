@@ -55,7 +55,8 @@ type Input struct {
 	// Name goes into the rows' source column and into dead letters.
 	Name string `json:"name" yaml:"name"`
 	// Path names a local file, a glob, or a directory. Of a directory the files directly in it count
-	// whose ending is known and whose name does not begin with '.' or '_'.
+	// whose ending is known and whose name does not begin with '.' or '_'. "builtin:prompts/NAME" is a file
+	// that comes with promptmill.
 	Path   string `json:"path" yaml:"path"`
 	Format string `json:"format,omitempty" yaml:"format,omitempty"`
 	// Columns maps roles to columns: prompt and id for prompts, raw, rewritten and id for pairs, and

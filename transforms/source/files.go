@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/promptmill/promptmill/testdata"
 )
 
 // An object is an open input. All reading goes through open and list, so that inputs in an object
@@ -28,9 +31,21 @@ type localFile struct {
 
 func (f localFile) Size() int64 { return f.size }
 
+// builtin begins the paths of the files that come with promptmill.
+const builtin = "builtin:"
+
+// builtinFile is a file of the binary.
+type builtinFile struct{ *bytes.Reader }
+
+func (builtinFile) Close() error { return nil }
+
 func open(ctx context.Context, path string) (object, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if name, ok := strings.CutPrefix(path, builtin); ok {
+		data, err := testdata.Files.ReadFile(name)
+		return builtinFile{bytes.NewReader(data)}, err
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -52,6 +67,12 @@ func checkLocal(path string) error {
 
 // list returns the paths of the regular files that an input's path stands for, in name order.
 func list(path string, known func(name string) bool) ([]string, error) {
+	if name, ok := strings.CutPrefix(path, builtin); ok {
+		if _, err := fs.Stat(testdata.Files, name); err != nil {
+			return nil, fmt.Errorf("%s: %w: the files that come with promptmill are in its folder testdata", path, err)
+		}
+		return []string{path}, nil
+	}
 	st, err := os.Stat(path)
 	switch {
 	case err == nil && !st.IsDir():

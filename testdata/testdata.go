@@ -1,0 +1,9 @@
+// Package testdata holds the real prompts that come with promptmill: the demo reads them from the binary.
+package testdata
+
+import "embed"
+
+// Files are the files below prompts/ that recipes name as builtin:prompts/NAME.
+//
+//go:embed prompts/sd_prompts.jsonl prompts/pairs.jsonl prompts/parti_prompts.tsv prompts/geneval.jsonl
+var Files embed.FS
