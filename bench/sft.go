@@ -29,8 +29,15 @@ func benchSFT(ctx context.Context, bin, dir string) error {
 		return err
 	}
 	recipe := filepath.Join(dir, "sft.yaml")
-	text := "extends: paper\nname: bench-sft\ninputs:\n  pairs:\n    - {name: pairs, path: " + in +
-		", columns: {raw: raw_prompt, rewritten: rewritten, id: id}}\n  benchmarks: []\n"
+	text := fmt.Sprintf(`extends: paper
+name: bench-sft
+pairs:
+  inputs:
+    - {name: pairs, path: %s, columns: {raw: raw_prompt}}
+heldout: {benchmarks: []}
+# The gate is not measured: one row in a hundred is empty on purpose.
+gates: {max_dead_fraction: 0.05}
+`, in)
 	if err := os.WriteFile(recipe, []byte(text), 0o644); err != nil {
 		return err
 	}

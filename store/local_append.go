@@ -68,11 +68,14 @@ type appendFile struct {
 	root *os.Root
 	name string
 
-	mu    sync.Mutex
-	f     *os.File
-	size  int64
-	named bool // the file's name is durable
-	err   error
+	f *os.File
+
+	mu   sync.Mutex
+	size int64
+	err  error
+
+	syncing sync.Mutex
+	named   bool // the file's name is durable
 }
 
 // Append writes record with one write(2). If the disk takes only a part of it, the part is cut off
@@ -95,9 +98,10 @@ func (a *appendFile) Append(record []byte) error {
 	return nil
 }
 
+// Sync does not hold up Append: the disk may take long, and records that wait for it die with the process.
 func (a *appendFile) Sync() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.syncing.Lock()
+	defer a.syncing.Unlock()
 	err := a.f.Sync()
 	if err == nil && !a.named {
 		err = syncDirs(a.root, a.name)

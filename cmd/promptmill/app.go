@@ -17,6 +17,8 @@ type app struct {
 	out, err io.Writer
 	flags    flags
 	start    time.Time
+	// log is for the jobs' own progress; what libraries log goes to slog's default.
+	log *slog.Logger
 }
 
 type flags struct {
@@ -38,12 +40,7 @@ rewrites sampled, pictures drawn, judged three ways three times, best and worst 
 Start with:  promptmill preference --recipe demo --out demo-out`,
 		SilenceUsage: true, SilenceErrors: true,
 		PersistentPreRun: func(*cobra.Command, []string) {
-			level := slog.LevelInfo
-			if a.flags.quiet {
-				level = slog.LevelWarn
-			}
-			var h slog.Handler = slog.NewJSONHandler(errw, &slog.HandlerOptions{Level: level})
-			slog.SetDefault(slog.New(h))
+			a.setLogs()
 		},
 	}
 	root.SetOut(out)
@@ -53,6 +50,7 @@ Start with:  promptmill preference --recipe demo --out demo-out`,
 	})
 	root.PersistentFlags().BoolVar(&a.flags.json, "json", false, "print the result as one line of JSON on standard output")
 	root.PersistentFlags().BoolVarP(&a.flags.quiet, "quiet", "q", false, "no progress, no logs below warnings")
+	root.PersistentFlags().BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what the engine does, too")
 	root.AddCommand(a.preferenceCmd(), a.sftCmd(), a.planCmd(), a.recipeCmd(), a.snapshotsCmd(), a.verifyCmd(), a.replayCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	// Cobra's own errors about arguments are faults of the command line too.
@@ -67,6 +65,20 @@ Start with:  promptmill preference --recipe demo --out demo-out`,
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	return root
+}
+
+// setLogs sends logs to standard error as JSON: our own from Info, the engine's from Warn, because Beam
+// and prism tell of every step they take. --verbose shows everything, --quiet warnings only.
+func (a *app) setLogs() {
+	own, others := slog.LevelInfo, slog.LevelWarn
+	switch {
+	case a.flags.quiet:
+		own = slog.LevelWarn
+	case a.flags.verbose:
+		own, others = slog.LevelDebug, slog.LevelDebug
+	}
+	a.log = slog.New(slog.NewJSONHandler(a.err, &slog.HandlerOptions{Level: own}))
+	slog.SetDefault(slog.New(slog.NewJSONHandler(a.err, &slog.HandlerOptions{Level: others})))
 }
 
 func markUsage(c *cobra.Command) {

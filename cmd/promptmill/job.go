@@ -116,7 +116,7 @@ func (j *job) ensure(ctx context.Context, b build) (m snapshot.Manifest, existed
 	}
 	p, s := beam.NewPipelineWithRoot()
 	b.graph(s)
-	stop := startProgress(ctx, j.err, j.flags.quiet, b.what, b.stage, b.total)
+	stop := j.startProgress(ctx, b.what, b.stage, b.total)
 	err = runners.Run(ctx, j.flags.runner, p)
 	stop()
 	if err != nil {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -22,8 +20,8 @@ const logEvery = 10 * time.Second
 // startProgress shows how many of total units of a stage are through: a bar on a terminal, a log line
 // every ten seconds elsewhere, nothing if quiet. It reads the counts of this process, which a bundle
 // adds as it goes. The function it returns stops it and waits for the last line.
-func startProgress(ctx context.Context, w io.Writer, quiet bool, what, stage string, total int64) (stop func()) {
-	if quiet {
+func (a *app) startProgress(ctx context.Context, what, stage string, total int64) (stop func()) {
+	if a.flags.quiet {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -32,11 +30,11 @@ func startProgress(ctx context.Context, w io.Writer, quiet bool, what, stage str
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
-		if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if f, ok := a.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 			showBar(ctx, f, what, stage, total, before)
 			return
 		}
-		logProgress(ctx, what, stage, total, before)
+		a.logProgress(ctx, what, stage, total, before)
 	}()
 	return func() {
 		cancel()
@@ -63,7 +61,7 @@ func showBar(ctx context.Context, f *os.File, what, stage string, total int64, b
 	}
 }
 
-func logProgress(ctx context.Context, what, stage string, total int64, before []schemas.Count) {
+func (a *app) logProgress(ctx context.Context, what, stage string, total int64, before []schemas.Count) {
 	start := time.Now()
 	tick := time.NewTicker(logEvery)
 	defer tick.Stop()
@@ -73,7 +71,7 @@ func logProgress(ctx context.Context, what, stage string, total int64, before []
 			return
 		case <-tick.C:
 			spent := spentSince(before)
-			slog.Info(what, "done", ledger.Total(spent, stage, schemas.In), "of", total, "calls", used(spent, "calls"),
+			a.log.Info(what, "done", ledger.Total(spent, stage, schemas.In), "of", total, "calls", used(spent, "calls"),
 				"cache_hits", used(spent, "cache_hits"), "dead", ledger.Total(spent, "*", schemas.Dead),
 				"seconds", int(time.Since(start).Seconds()))
 		}

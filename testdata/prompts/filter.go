@@ -8,7 +8,8 @@
 //
 // It leaves out prompts with an entry of blocked.txt (sexual or violent words, living persons), writes
 // what remains, in its order, to sd_prompts_all.jsonl.gz, and the 2,000 of lowest rank (schemas.Rank, seed
-// 0), in the order of rank, to sd_prompts.jsonl. It prints how many went for what.
+// 0), in the order of rank, to sd_prompts.jsonl; the first phrase and the whole of a thousand of them are
+// pairs.jsonl. It prints how many went for what.
 package main
 
 import (
@@ -29,11 +30,20 @@ import (
 	"github.com/promptmill/promptmill/schemas"
 )
 
-const sampleSize = 2000
+const (
+	sampleSize = 2000
+	pairCount  = 1000
+)
 
 type row struct {
 	ID     string `json:"id"`
 	Prompt string `json:"prompt"`
+}
+
+type pair struct {
+	ID        string `json:"id"`
+	Raw       string `json:"raw"`
+	Rewritten string `json:"rewritten"`
 }
 
 func main() {
@@ -89,10 +99,24 @@ func run(path, dir string) error {
 	if err := write(&some, sample[:sampleSize]); err != nil {
 		return err
 	}
+	var pairs bytes.Buffer
+	enc := json.NewEncoder(&pairs)
+	enc.SetEscapeHTML(false)
+	for n := 0; n < pairCount && len(sample) > 0; sample = sample[1:] {
+		raw, _, ok := strings.Cut(sample[0].Prompt, ",")
+		if raw = strings.TrimSpace(raw); !ok || len(raw) <= 8 {
+			continue
+		}
+		if err := enc.Encode(pair{sample[0].ID, raw, sample[0].Prompt}); err != nil {
+			return err
+		}
+		n++
+	}
 	fmt.Printf("%d read, %d kept, left out: %v\n", read, len(kept), gone)
 	return errors.Join(
 		create(filepath.Join(dir, "sd_prompts_all.jsonl.gz"), all.Bytes()),
 		create(filepath.Join(dir, "sd_prompts.jsonl"), some.Bytes()),
+		create(filepath.Join(dir, "pairs.jsonl"), pairs.Bytes()),
 	)
 }
 

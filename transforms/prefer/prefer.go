@@ -60,7 +60,7 @@ type Config struct {
 	// Template is the one the policy was asked with: a pair's prompt is exactly what it saw.
 	Template template.Template `json:"template" yaml:"-"`
 	// Aspects are those that are added up, each once.
-	Aspects []string `json:"aspects" yaml:"aspects"`
+	Aspects []string `json:"aspects" yaml:"-"`
 	// MinSamples is how many judgments a candidate needs on each aspect.
 	MinSamples int `json:"min_samples" yaml:"min_samples"`
 	// MinMargin is the least difference of the rewards, in whole thousandths; 0 takes any that is not a tie.

@@ -40,7 +40,7 @@ func (*policy) Info() model.Info {
 	return model.Info{Name: "test policy", Weights: "policy-weights", Deterministic: true}
 }
 
-func (p *policy) Chat(ctx context.Context, req model.ChatRequest) (model.ChatResponse, error) {
+func (p *policy) Chat(_ context.Context, req model.ChatRequest) (model.ChatResponse, error) {
 	p.calls.Add(1)
 	text := req.Messages[0].Parts[0].Text
 	raw := text[strings.LastIndex(text, "Prompt: ")+len("Prompt: "):]
@@ -63,8 +63,6 @@ func (p *policy) Chat(ctx context.Context, req model.ChatRequest) (model.ChatRes
 			resp.Answers = append(resp.Answers, a)
 		case error:
 			return model.ChatResponse{Usage: model.Usage{Calls: 1}}, a
-		case func() error:
-			return model.ChatResponse{}, a()
 		}
 	}
 	return resp, nil

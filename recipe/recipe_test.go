@@ -1,0 +1,146 @@
+package recipe_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/recipe"
+)
+
+func bound(t *testing.T, name string, set ...string) *recipe.Recipe {
+	t.Helper()
+	r, _, err := recipe.Load(name, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Bind("cache"); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestBuiltinRecipesAreSound(t *testing.T) {
+	for _, name := range recipe.Builtin() {
+		t.Run(name, func(t *testing.T) {
+			if err := bound(t, name).Validate(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The paper's recipe is the reference of every key: one that is missing there would be shown nowhere.
+func TestPaperRecipeHasEveryKey(t *testing.T) {
+	text, err := os.ReadFile("paper.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := yaml.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range missing("", reflect.TypeFor[recipe.Recipe](), got) {
+		t.Errorf("paper.yaml lacks %s", key)
+	}
+}
+
+// missing lists the keys of t that v lacks. Optional keys (omitempty) need not be there, and lists are the
+// user's.
+func missing(path string, t reflect.Type, v any) []string {
+	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Duration]() {
+		return nil
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return []string{path + " (not a map)"}
+	}
+	var out []string
+	for f := range t.Fields() {
+		key, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if key == "-" || strings.Contains(opts, "omitempty") {
+			continue
+		}
+		at := strings.TrimPrefix(path+"."+key, ".")
+		value, ok := m[key]
+		if !ok {
+			out = append(out, at)
+			continue
+		}
+		out = append(out, missing(at, f.Type, value)...)
+	}
+	return out
+}
+
+func TestRunIDsRestOnWhatDecidesTheRows(t *testing.T) {
+	text := func(set ...string) string { return string(recipe.Canonical(bound(t, "demo", set...).Decides())) }
+	same := text()
+	for _, set := range []string{
+		"rewrite.in_flight=3", "models.judge.concurrency=9", "models.policy.endpoint=http://other", "gates.max_dead_fraction=0.5",
+		"parquet.shard_rows=7", "plan.chat_seconds=9", "name=other", "models.policy.total_timeout=3s",
+	} {
+		if text(set) != same {
+			t.Errorf("%s changes what decides the rows", set)
+		}
+	}
+	for _, set := range []string{
+		"seed=6", "rewrite.candidates=4", "models.judge.revision=2", "judge.samples=2", "prefer.min_margin=1", "imagegen.steps=9",
+		"select.prompts=7", "dedup.mode=off", "models.images.options={a: b}",
+	} {
+		if text(set) == same {
+			t.Errorf("%s does not change what decides the rows", set)
+		}
+	}
+}
+
+func TestTemplateFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mine.txt")
+	if err := os.WriteFile(file, []byte("Make it nicer.\nPrompt: {prompt}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := bound(t, "demo", "templates.files={rewrite: "+file+"}")
+	if r.Rewrite.Template.User != "Make it nicer.\nPrompt: {prompt}" || !strings.HasPrefix(r.Rewrite.Template.ID, "mine.txt/rewrite/") {
+		t.Errorf("template is %+v", r.Rewrite.Template)
+	}
+	if cmp.Diff(r.Rewrite.Template, r.Prefer.Template) != "" {
+		t.Error("pairs would not have the words that the policy saw")
+	}
+	r, _, err := recipe.Load("demo", []string{"templates.files={rewrite: " + file + ".none}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Bind("cache"); !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "templates.files.rewrite: ") {
+		t.Errorf("Bind says %v", err)
+	}
+}
+
+func TestUnderNamesTheSection(t *testing.T) {
+	r := bound(t, "demo", "pairs.limits.min_chars=-1", "prompts.limits.max_words=-2")
+	err := r.Validate()
+	if err == nil || !strings.Contains(err.Error(), "pairs.limits.min_chars: ") || !strings.Contains(err.Error(), "prompts.limits.max_words: ") {
+		t.Errorf("Validate says %v", err)
+	}
+}
+
+func TestRecipeSurvivesJSON(t *testing.T) {
+	want := bound(t, "paper")
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got recipe.Recipe
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(*want, got); diff != "" {
+		t.Error(diff)
+	}
+}
