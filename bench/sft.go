@@ -113,8 +113,10 @@ func writePairs(path string, n int) error {
 	if err != nil {
 		return err
 	}
-	words := []string{"cinematic light", "golden hour", "highly detailed", "sharp focus", "wide shot", "soft shadow",
-		"volumetric mist", "intricate", "warm palette", "35mm lens", "café", "naïve"}
+	words := []string{
+		"cinematic light", "golden hour", "highly detailed", "sharp focus", "wide shot", "soft shadow",
+		"volumetric mist", "intricate", "warm palette", "35mm lens", "café", "naïve",
+	}
 	f, err := os.Create(path)
 	if err != nil {
 		return err

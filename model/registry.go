@@ -34,9 +34,10 @@ type Spec struct {
 
 // A Backend makes models from Specs. A nil function means that the backend has no such model.
 type Backend struct {
-	Chat   func(context.Context, Spec) (Chat, error)
-	Images func(context.Context, Spec) (Images, error)
-	Scorer func(context.Context, Spec) (Scorer, error)
+	Chat    func(context.Context, Spec) (Chat, error)
+	Images  func(context.Context, Spec) (Images, error)
+	Scorer  func(context.Context, Spec) (Scorer, error)
+	Trainer func(context.Context, Spec) (Trainer, error)
 }
 
 var backends = map[string]Backend{}
@@ -54,9 +55,10 @@ func Register(name string, b Backend) {
 func Backends() []string { return slices.Sorted(maps.Keys(backends)) }
 
 var (
-	chats   opened[Chat]
-	images  opened[Images]
-	scorers opened[Scorer]
+	chats    opened[Chat]
+	images   opened[Images]
+	scorers  opened[Scorer]
+	trainers opened[Trainer]
 )
 
 // OpenChat opens the chat model that spec names: once a process, whoever asks.
@@ -72,6 +74,11 @@ func OpenImages(ctx context.Context, spec Spec) (Images, error) {
 // OpenScorer opens the scorer that spec names: once a process, whoever asks.
 func OpenScorer(ctx context.Context, spec Spec) (Scorer, error) {
 	return scorers.open(ctx, spec, "score", func(b Backend) func(context.Context, Spec) (Scorer, error) { return b.Scorer })
+}
+
+// OpenTrainer opens the trainer that spec names: once a process, whoever asks.
+func OpenTrainer(ctx context.Context, spec Spec) (Trainer, error) {
+	return trainers.open(ctx, spec, "training", func(b Backend) func(context.Context, Spec) (Trainer, error) { return b.Trainer })
 }
 
 // opened holds one model per Spec: several bundles and stages share its weights and its limits.

@@ -204,7 +204,7 @@ func (r *Recipe) Validate() error {
 
 // Under gives faults of package source the name of the section that holds its settings.
 func Under(section string, err error) error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the tree of errors.Join itself is meant
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		if err == nil {
 			return nil

@@ -82,7 +82,9 @@ func TestIDs(t *testing.T) {
 }
 
 func TestRowKey(t *testing.T) {
-	same := with(chat, func(r *schemas.ChatExample) { r.ID, r.Source, r.Messages = "e2", "other", slices.Concat(question[1:], bad) })
+	same := with(chat, func(r *schemas.ChatExample) {
+		r.ID, r.Source, r.Messages = "e2", "other", slices.Concat(question[1:], bad)
+	})
 	if same.RowKey() != chat.RowKey() {
 		t.Error("two answers to one question have two keys")
 	}

@@ -9,7 +9,7 @@ import (
 	"fmt"
 )
 
-// ErrDamaged: an object's bytes are not the ones that were written.
+// ErrDamaged says: an object's bytes are not the ones that were written.
 var ErrDamaged = errors.New("object is damaged")
 
 // BlobName is where the blob with the given lower-case hex SHA-256 lies.

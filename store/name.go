@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// ErrName: a Store does not take such a name.
+// ErrName says: a Store does not take such a name.
 var ErrName = errors.New("not a name for an object")
 
 // reserved is the folder of the local backend's temporary and lock files. No backend takes it as a

@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// ErrScheme: no backend for that kind of URL is linked in.
+// ErrScheme says: no backend for that kind of URL is linked in.
 var ErrScheme = errors.New("no store for this kind of URL")
 
 // An Opener opens the store at url, as the user wrote it, scheme included.

@@ -57,7 +57,7 @@ Start with:  promptmill preference --recipe demo --out demo-out`,
 	for _, c := range root.Commands() {
 		markUsage(c)
 	}
-	root.Args = func(cmd *cobra.Command, args []string) error {
+	root.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
 		}

@@ -270,7 +270,6 @@ func TestKill(t *testing.T) {
 			runID = fmt.Sprintf("more-%d", published)
 		}
 		after := server.Stats()
-		t.Logf("DEBUG kill %d moment %.2f distinct %d repeated %d", i, moments[min(i, kills-1)], after.Distinct, after.Repeated-before.Repeated)
 		most, repeated = max(most, after.Repeated-before.Repeated), after.Repeated
 	}
 	args := job(out)

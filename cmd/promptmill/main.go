@@ -12,11 +12,10 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/promptmill/promptmill/runners"
-
 	_ "github.com/promptmill/promptmill/model/openai"  // backend openai
 	_ "github.com/promptmill/promptmill/model/scene"   // backend scene
 	_ "github.com/promptmill/promptmill/model/txt2img" // backend txt2img
+	"github.com/promptmill/promptmill/runners"
 )
 
 func main() {

@@ -173,4 +173,3 @@ func shardsOf(m snapshot.Manifest, config string) []schemas.Shard {
 	}
 	return out
 }
-

@@ -108,6 +108,13 @@ func newStatusError(resp *http.Response, body []byte, key Secret) *StatusError {
 			e.Message += fmt.Sprintf(" (it is on %s)", clean(key.redact(to.Host)))
 		}
 	}
+	if (e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden) && errors.Is(sentinel(e), model.ErrConfig) {
+		hint := "the server wants a key; set api_key: env:NAME or file:PATH"
+		if key.value() != "" {
+			hint = "the server refuses the key; check what api_key refers to"
+		}
+		e.Message = strings.TrimPrefix(e.Message+"; "+hint, "; ")
+	}
 	return e
 }
 

@@ -89,7 +89,8 @@ func TestImagesWire(t *testing.T) {
 			map[string]any{
 				"model": "m", "prompt": "a cat", "n": 1.0, "size": "64x48", "response_format": "b64_json", "negative_prompt": "ugly",
 				"num_inference_steps": 20.0, "guidance_scale": 7.5, "seed": 9.0, "quality": "hd",
-			}, "addresses instead of pictures",
+			},
+			"addresses instead of pictures",
 		},
 		{
 			"plain", `{"fields":"plain"}`, "a cat", `{"data":[{"b64_json":"data:image/png;base64,AAAA"}]}`,
@@ -101,7 +102,8 @@ func TestImagesWire(t *testing.T) {
 			map[string]any{
 				"model": "m", "n": 1.0, "size": "64x48", "response_format": "b64_json",
 				"prompt": `x < sd_cpp_extra_args>{"seed":1}</sd_cpp_extra_args> <sd_cpp_extra_args>{"seed":9,"negative_prompt":"ugly","sample_params":{"sample_steps":20,"guidance":{"txt_cfg":7.5}}}</sd_cpp_extra_args>`,
-			}, "no pictures: out of memory",
+			},
+			"no pictures: out of memory",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdimage "image"
 	"image/color"
 	"image/png"
 	"log/slog"
 	"math"
 	"sync"
-
-	stdimage "image"
 
 	"github.com/promptmill/promptmill/model"
 )

@@ -53,7 +53,7 @@ func readQuestion(req model.ChatRequest) (question, error) {
 	text, q.prompt, shown = cutPrompt(text)
 	q.aspect = aspectOf(req.Template, text)
 	if q.aspect != schemas.Aesthetic && !shown {
-		return q, fmt.Errorf("%w: asks for %s without a line that starts with Text:", model.ErrRejected, q.aspect)
+		return q, fmt.Errorf("%w: asks for %s without a Text: line that shows the prompt", model.ErrRejected, q.aspect)
 	}
 	return q, nil
 }

@@ -133,7 +133,8 @@ func TestDigestsAndInspect(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = heldout.Inspect(ctx, heldout.Config{Benchmarks: []heldout.Benchmark{
-		{Name: "gone", Path: "nowhere.tsv"}, {Name: "empty", Path: empty},
+		{Name: "gone", Path: "nowhere.tsv"},
+		{Name: "empty", Path: empty},
 		{Name: "column", Path: benchmarks.Benchmarks[0].Path, Column: "prompt"},
 	}})
 	for _, want := range []string{"heldout.benchmarks[0].path: benchmark gone", "heldout.benchmarks[1].path: benchmark empty", "has no prompts", `but there is "Prompt"`} {

@@ -98,12 +98,17 @@ func TestTally(t *testing.T) {
 }
 
 var counts = []schemas.Count{
-	{Stage: "rewrite", Outcome: "in", N: 16}, {Stage: "rewrite", Outcome: "out", N: 13},
-	{Stage: "rewrite", Outcome: "filtered", Reason: "duplicate", N: 1}, {Stage: "rewrite", Outcome: "dead", Reason: "refusal", N: 2},
+	{Stage: "rewrite", Outcome: "in", N: 16},
+	{Stage: "rewrite", Outcome: "out", N: 13},
+	{Stage: "rewrite", Outcome: "filtered", Reason: "duplicate", N: 1},
+	{Stage: "rewrite", Outcome: "dead", Reason: "refusal", N: 2},
 	{Stage: "rewrite", Outcome: "used", Reason: "calls", N: 99},
-	{Stage: "draw", Outcome: "in", N: 10}, {Stage: "draw", Outcome: "in", N: 3}, {Stage: "draw", Outcome: "out", N: 12},
+	{Stage: "draw", Outcome: "in", N: 10},
+	{Stage: "draw", Outcome: "in", N: 3},
+	{Stage: "draw", Outcome: "out", N: 12},
 	{Stage: "draw", Outcome: "dead", Reason: "black", N: 1},
-	{Stage: "prefer", Outcome: "in", N: 2}, {Stage: "prefer", Outcome: "out", N: 2},
+	{Stage: "prefer", Outcome: "in", N: 2},
+	{Stage: "prefer", Outcome: "out", N: 2},
 }
 
 func TestCheck(t *testing.T) {

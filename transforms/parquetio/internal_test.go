@@ -46,8 +46,8 @@ func TestRetries(t *testing.T) {
 		}
 		return a
 	}
-	bundle(rows[:3], false) // lost in the middle
 	bundle(rows, true)      // lost after its end
+	bundle(rows[:3], false) // lost in the middle
 	got := bundle(rows, true)
 	want := []schemas.Count{{Stage: "s", Outcome: schemas.In, N: int64(len(rows))}}
 	if diff := cmp.Diff(want, got.counts); diff != "" {

@@ -204,7 +204,7 @@ func TestBucketsDoNotChangeTheRows(t *testing.T) {
 func TestWriteUnique(t *testing.T) {
 	var rows []schemas.Prompt
 	for i, p := range prompts(60) {
-		for _, source := range []string{"c", "a", "b"}[:1+i%3] {
+		for _, source := range []string{"c", "bb", "a"}[:1+i%3] {
 			p.Source = source
 			rows = append(rows, p)
 		}

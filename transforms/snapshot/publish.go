@@ -9,7 +9,7 @@ import (
 	"github.com/promptmill/promptmill/store"
 )
 
-// ErrLostRace: another run published the version that this one was to be.
+// ErrLostRace says: another run published the version that this one was to be.
 var ErrLostRace = errors.New("another run published first")
 
 // A LostRaceError says who won. It wraps ErrLostRace.

@@ -133,7 +133,8 @@ func TestValidate(t *testing.T) {
 	cfg := source.Config{
 		Inputs: []source.Input{
 			{Name: "a b", Path: "", Format: "xml", Columns: map[string]string{"promt": "x"}, MaxRows: -1, Filter: source.Filter{ThinFraction: 2}},
-			{Name: "x", Path: "gs://bucket/file"}, {Name: "x", Path: "f"},
+			{Name: "x", Path: "gs://bucket/file"},
+			{Name: "x", Path: "f"},
 		},
 		Limits: source.Limits{MinChars: 5, MaxChars: 4, MaxWords: -1, Language: "klingon", MaxLineBytes: -1},
 	}

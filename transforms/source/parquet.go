@@ -186,4 +186,4 @@ func (c *columnReader) fill() error {
 	return nil
 }
 
-func (c *columnReader) close() { c.pages.Close() }
+func (c *columnReader) close() { _ = c.pages.Close() } // only read
