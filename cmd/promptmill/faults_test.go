@@ -159,7 +159,7 @@ func wantOnce[T any](t *testing.T, what string, rows []T, id func(T) string) {
 // A quarter of all requests fail, or more, in every way that servers do: no row is lost or doubled, and
 // what is dead says why. Once the server is well, replay brings all of it back and leaves the rest alone.
 func TestFaultsAndReplay(t *testing.T) {
-	for _, rate := range []float64{0.25, 0.5} {
+	for _, rate := range []float64{0.25, 0.75} {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) { testFaultsAndReplay(t, rate) })
 	}
 }

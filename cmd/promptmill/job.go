@@ -195,11 +195,10 @@ func (j *job) closeLog(ctx context.Context, err error) error {
 	return errors.Join(err, log.Close())
 }
 
-// sink is where a run's rows go, cut into files for about rows of them.
-func (j *job) sink(h snapshot.Header, rows int64) parquetio.WriteConfig {
+// sink is where a run's rows go.
+func (j *job) sink(h snapshot.Header) parquetio.WriteConfig {
 	return parquetio.WriteConfig{
-		Store: j.st.URL(), Dir: snapshot.RunDir(h.Set, h.RunID), Seed: j.recipe.Seed,
-		Buckets: int(min(max(rows/j.recipe.Parquet.ShardRows, 1), 1024)), RowGroup: j.recipe.Parquet.RowGroup,
+		Store: j.st.URL(), Dir: snapshot.RunDir(h.Set, h.RunID), Seed: j.recipe.Seed, RowGroup: j.recipe.Parquet.RowGroup,
 	}
 }
 

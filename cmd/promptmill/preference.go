@@ -78,7 +78,7 @@ func (j *job) preference(ctx context.Context, command string) (err error) {
 		total = min(total, k)
 	}
 	cfg.Prompts = parquetio.ReadConfig{Store: j.st.URL(), Shards: shardsOf(p, prompts.Rows), Limit: total}
-	cfg.Sink = j.sink(h, total*int64(cfg.Rewrite.Candidates))
+	cfg.Sink, cfg.ShardRows = j.sink(h), j.recipe.Parquet.ShardRows
 	cfg.Snapshot = snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates}
 	j.say("%d prompts x %d candidates, judged on %d aspects x %d samples; run %s", total, cfg.Rewrite.Candidates,
 		len(cfg.Judge.Aspects), cfg.Judge.Samples, runID)

@@ -65,7 +65,8 @@ func (j *job) sft(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sink := j.sink(h, rows)
+	sink := j.sink(h)
+	sink.Buckets = parquetio.Buckets(rows, j.recipe.Parquet.ShardRows)
 	sink.Splits = splits(j.recipe.SFT.ValidationPermille)
 	cfg := sft.Config{
 		Source: src, Heldout: j.recipe.Heldout, Mix: mix.Config{Rewrite: j.recipe.Rewrite.Template},

@@ -25,14 +25,16 @@ type StatusError struct {
 	after time.Duration
 	// kind is the server's own name for the error, if it has one.
 	kind string
+	// hint says what to do about it.
+	hint string
 }
 
 // Error implements error.
 func (e *StatusError) Error() string {
 	if e.Message == "" {
-		return fmt.Sprintf("server answered %d %s", e.Code, http.StatusText(e.Code))
+		return fmt.Sprintf("server answered %d %s%s", e.Code, http.StatusText(e.Code), e.hint)
 	}
-	return fmt.Sprintf("server answered %d: %s", e.Code, e.Message)
+	return fmt.Sprintf("server answered %d: %s%s", e.Code, e.Message, e.hint)
 }
 
 var (
@@ -109,11 +111,10 @@ func newStatusError(resp *http.Response, body []byte, key Secret) *StatusError {
 		}
 	}
 	if (e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden) && errors.Is(sentinel(e), model.ErrConfig) {
-		hint := "the server wants a key; set api_key: env:NAME or file:PATH"
+		e.hint = "; the server wants a key: set api_key to env:NAME or file:PATH"
 		if key.value() != "" {
-			hint = "the server refuses the key; check what api_key refers to"
+			e.hint = "; the server refuses the key: check what api_key refers to"
 		}
-		e.Message = strings.TrimPrefix(e.Message+"; "+hint, "; ")
 	}
 	return e
 }

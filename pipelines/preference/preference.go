@@ -40,13 +40,15 @@ const (
 // Config says which prompts to take, how to make pairs of them and where to commit.
 type Config struct {
 	// Prompts are the shards of the prompt set, limited to the first N rows.
-	Prompts  parquetio.ReadConfig  `json:"prompts"`
-	Rewrite  rewrite.Config        `json:"rewrite"`
-	Imagegen imagegen.Config       `json:"imagegen"`
-	Judge    judge.Config          `json:"judge"`
-	Prefer   prefer.Config         `json:"prefer"`
-	Sink     parquetio.WriteConfig `json:"sink"`
-	Snapshot snapshot.Config       `json:"snapshot"`
+	Prompts  parquetio.ReadConfig `json:"prompts"`
+	Rewrite  rewrite.Config       `json:"rewrite"`
+	Imagegen imagegen.Config      `json:"imagegen"`
+	Judge    judge.Config         `json:"judge"`
+	Prefer   prefer.Config        `json:"prefer"`
+	// Sink is for every configuration; how many files each has goes by ShardRows.
+	Sink      parquetio.WriteConfig `json:"sink"`
+	ShardRows int64                 `json:"shard_rows"`
+	Snapshot  snapshot.Config       `json:"snapshot"`
 }
 
 // Validate joins all faults.
@@ -63,11 +65,13 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 	judged, deadJudgments, judgeCounts := judge.Score(s, c.Judge, drawn)
 	best := prefer.Choose(s, c.Prefer, judged)
 
-	pairs, n1 := parquetio.Write[schemas.PreferencePair](s, sink(c.Sink, Pairs), best.Pairs)
-	candidates, n2 := parquetio.Write[schemas.Candidate](s, sink(c.Sink, Candidates), best.Candidates)
-	rewards, n3 := parquetio.Write[schemas.Reward](s, sink(c.Sink, Rewards), best.Rewards)
-	judgments, n4 := parquetio.Write[schemas.Judgment](s, sink(c.Sink, Judgments), best.Judgments)
-	rejected, n5 := parquetio.Write[schemas.Rejected](s, sink(c.Sink, snapshot.Rejected),
+	n := c.prompts()
+	perPrompt := int64(c.Rewrite.Candidates)
+	pairs, n1 := parquetio.Write[schemas.PreferencePair](s, c.sink(Pairs, n), best.Pairs)
+	candidates, n2 := parquetio.Write[schemas.Candidate](s, c.sink(Candidates, n*perPrompt), best.Candidates)
+	rewards, n3 := parquetio.Write[schemas.Reward](s, c.sink(Rewards, n*perPrompt), best.Rewards)
+	judgments, n4 := parquetio.Write[schemas.Judgment](s, c.sink(Judgments, n*perPrompt*c.samples()), best.Judgments)
+	rejected, n5 := parquetio.Write[schemas.Rejected](s, c.sink(snapshot.Rejected, n),
 		beam.Flatten(s, deadRewrites, deadDraws, deadJudgments, best.Rejected))
 
 	c.Snapshot.Equations = c.equations()
@@ -78,18 +82,11 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 
 // equations tie the stages together: no prompt, candidate or answer may be lost between two of them.
 func (c Config) equations() []string {
-	var prompts int64
-	for _, s := range c.Prompts.Shards {
-		prompts += s.Rows
-	}
-	if c.Prompts.Limit > 0 {
-		prompts = min(prompts, c.Prompts.Limit)
-	}
 	return []string{
-		fmt.Sprintf("prefer.in = %d", prompts),
+		fmt.Sprintf("prefer.in = %d", c.prompts()),
 		fmt.Sprintf("rewrite.in = %d*prefer.in", c.Rewrite.Candidates),
 		"draw.in = rewrite.out",
-		fmt.Sprintf("judge.in = %d*draw.out", len(c.Judge.Aspects)*c.Judge.Samples),
+		fmt.Sprintf("judge.in = %d*draw.out", c.samples()),
 		"score.in = draw.out",
 		"prefer.out = rows." + Pairs,
 		"rewrite.out = rows." + Candidates,
@@ -99,9 +96,29 @@ func (c Config) equations() []string {
 	}
 }
 
-func sink(c parquetio.WriteConfig, config string) parquetio.WriteConfig {
-	c.Config, c.Stage = config, "write_"+config
-	return c
+// prompts is how many prompts go in.
+func (c Config) prompts() int64 {
+	var n int64
+	for _, s := range c.Prompts.Shards {
+		n += s.Rows
+	}
+	if c.Prompts.Limit > 0 {
+		n = min(n, c.Prompts.Limit)
+	}
+	return n
+}
+
+// samples is how many judgments a candidate gets.
+func (c Config) samples() int64 { return int64(len(c.Judge.Aspects) * c.Judge.Samples) }
+
+// sink is where the rows of one configuration go, of which there are about rows.
+func (c Config) sink(config string, rows int64) parquetio.WriteConfig {
+	sink := c.Sink
+	sink.Config, sink.Stage = config, "write_"+config
+	sink.Buckets = parquetio.Buckets(rows, c.ShardRows)
+	// Five sinks share a bundle, and a process has several bundles.
+	sink.BufferBytes = 2 << 20
+	return sink
 }
 
 // New takes the sections of a bound recipe.

@@ -70,7 +70,8 @@ func TestPairsFromPrompts(t *testing.T) {
 	texts := []string{"a red fox in the snow", "a castle by the sea", "portrait of a robot", "a bowl of fruit", "a city at night"}
 	cfg.Prompts = parquetio.ReadConfig{Store: dir, Shards: promptSet(t, dir, texts...), Limit: 4}
 	header := snapshot.Header{Set: "preference", RunID: "r", LogicalDate: "2026-01-31", Templates: cfg.Templates()}
-	cfg.Sink = parquetio.WriteConfig{Store: dir, Dir: snapshot.RunDir("preference", "r"), Buckets: 2}
+	cfg.Sink = parquetio.WriteConfig{Store: dir, Dir: snapshot.RunDir("preference", "r")}
+	cfg.ShardRows = 10
 	cfg.Snapshot = snapshot.Config{Store: dir, Header: header}
 
 	p, s := beam.NewPipelineWithRoot()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -135,6 +136,9 @@ var level = regexp.MustCompile(`\(score:? ?(\d)\)`)
 
 // levelsIn counts the different levels of the rubric that text lists.
 func levelsIn(text string) int {
+	if !strings.Contains(text, "(score") { // most answers: the pattern need not run
+		return 0
+	}
 	seen := map[string]bool{}
 	for _, m := range level.FindAllStringSubmatch(text, -1) {
 		seen[m[1]] = true
@@ -145,9 +149,17 @@ func levelsIn(text string) int {
 // normalise makes one spelling of many: NFKC, lower case, no Markdown, plain dashes and slashes, runs
 // of white space folded within each line, no blank lines at the ends.
 func normalise(answer string) string {
+	if ascii(answer) {
+		answer = strings.ToLower(answer)
+	} else {
+		answer = strings.ToLower(norm.NFKC.String(answer))
+	}
 	var out strings.Builder
-	for _, r := range strings.ToLower(norm.NFKC.String(answer)) {
+	out.Grow(len(answer))
+	for _, r := range answer {
 		switch {
+		case 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == ' ':
+			out.WriteByte(byte(r))
 		case r == '*' || r == '_' || r == '#' || r == '`' || unicode.Is(unicode.Cf, r):
 		case r == '\n' || r == '\r' || r == '\v' || r == '\f' || r == '\u0085' || r == '\u2028' || r == '\u2029':
 			out.WriteByte('\n')
@@ -170,4 +182,14 @@ func normalise(answer string) string {
 		lines[i] = strings.Join(strings.Fields(line), " ")
 	}
 	return strings.Trim(strings.Join(lines, "\n"), "\n")
+}
+
+// ascii says that text is its own NFKC form for want of any other characters.
+func ascii(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }

@@ -275,34 +275,6 @@ func TestWriteRefusesBadRows(t *testing.T) {
 	}
 }
 
-func TestSweep(t *testing.T) {
-	cfg := config(t)
-	shards, _ := mustWrite(t, cfg, prompts(10))
-	st := open(t, cfg.Store)
-	names := func() (names []string) {
-		for info, err := range st.List(t.Context(), cfg.Dir+"/") {
-			if err != nil {
-				t.Fatal(err)
-			}
-			names = append(names, info.Name)
-		}
-		return names
-	}
-	if n := len(names()); n <= len(shards) {
-		t.Errorf("%d objects: nothing was spilled", n)
-	}
-	if err := parquetio.Sweep(t.Context(), st, cfg.Dir); err != nil {
-		t.Fatal(err)
-	}
-	var want []string
-	for _, s := range shards {
-		want = append(want, s.Object)
-	}
-	if diff := gocmp.Diff(want, names()); diff != "" {
-		t.Errorf("(-want +left):\n%s", diff)
-	}
-}
-
 func TestWriteConfigValidate(t *testing.T) {
 	err := parquetio.WriteConfig{
 		Config: "a/b", Buckets: 5000, RowGroup: -1, BufferBytes: -1,

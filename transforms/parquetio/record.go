@@ -164,10 +164,11 @@ func appendRow(row parquet.Row, b []byte) (parquet.Row, error) {
 	return row, nil
 }
 
-// The codec of the blocks: zstd at its fastest, whose frames carry a checksum.
+// The codec of the blocks: zstd at its fastest, whose frames carry a checksum. The window is small
+// because each encoder and decoder keeps one, and text repeats itself closely.
 var (
 	encoder = sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			panic(err) // the options are constants
 		}

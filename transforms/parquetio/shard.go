@@ -9,10 +9,12 @@ import (
 	"hash"
 	"io"
 	"path"
+	"runtime"
 	"slices"
 
 	"github.com/google/uuid"
 	"github.com/parquet-go/parquet-go"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
@@ -21,6 +23,10 @@ import (
 
 // spillDir is the folder of the spilled rows below a run's folder.
 const spillDir = "spill"
+
+// merging bounds the buckets that the process holds at once: more than there are processors would cost
+// memory and gain no time.
+var merging = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
 
 // shardFn reads one bucket, sorts it and writes its shards, one for each split.
 type shardFn[T schemas.Row] struct {
@@ -35,6 +41,10 @@ func (f *shardFn[T]) Setup(ctx context.Context) (err error) {
 }
 
 func (f *shardFn[T]) ProcessElement(ctx context.Context, bucket int64, spills func(*spill) bool, emit func(schemas.Shard), count func(schemas.Count)) error {
+	if err := merging.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer merging.Release(1)
 	records, err := f.load(ctx, spills)
 	if err != nil {
 		return fmt.Errorf("parquetio: configuration %s, bucket %d: %w", f.WriteConfig.Config, bucket, err)
@@ -183,16 +193,3 @@ func (w *shardWriter[T]) commit() (schemas.Shard, error) {
 
 // abort drops the file unless it was committed.
 func (w *shardWriter[T]) abort() { w.object.Abort() }
-
-// Sweep deletes what Write spilled below dir. Call it when no pipeline writes there any more.
-func Sweep(ctx context.Context, st store.Store, dir string) error {
-	for info, err := range st.List(ctx, path.Join(dir, spillDir)+"/") {
-		if err != nil {
-			return fmt.Errorf("parquetio: sweep %s: %w", dir, err)
-		}
-		if err := st.Delete(ctx, info.Name); err != nil {
-			return fmt.Errorf("parquetio: sweep %s: %w", dir, err)
-		}
-	}
-	return nil
-}

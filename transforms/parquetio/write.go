@@ -94,6 +94,13 @@ type WriteConfig struct {
 // ReasonDuplicate is why a unique set leaves a row out.
 const ReasonDuplicate = "duplicate"
 
+// Buckets is the number of buckets that gives shards of about shardRows rows, when rows are expected.
+func Buckets(rows, shardRows int64) int {
+	return int(min(max((rows+shardRows-1)/max(shardRows, 1), 1), maxBuckets))
+}
+
+const maxBuckets = 4096
+
 // Validate joins all faults.
 func (c WriteConfig) Validate() error {
 	var errs []error
@@ -111,8 +118,8 @@ func (c WriteConfig) Validate() error {
 	if strings.Contains(c.Config, "/") {
 		fault("config", "%q has a slash", c.Config)
 	}
-	if c.Buckets < 1 || c.Buckets > 4096 {
-		fault("buckets", "%d is not in 1..4096", c.Buckets)
+	if c.Buckets < 1 || c.Buckets > maxBuckets {
+		fault("buckets", "%d is not in 1..%d", c.Buckets, maxBuckets)
 	}
 	if c.RowGroup < 0 {
 		fault("row_group", "%d is negative; 0 means the default", c.RowGroup)
@@ -190,7 +197,7 @@ func writerOptions[T schemas.Row](rowGroup int) []parquet.WriterOption {
 //
 // The rows of a shard ascend by (schemas.Rank of the key, key, tie), and so do the shards of a split by
 // Index, which is the bucket. A split that has no row of a bucket has no shard of that Index. Objects
-// below Dir/spill are of no use once the pipeline has ended: see Sweep.
+// below Dir/spill are of no use once the pipeline has ended: see snapshot.Clean.
 //
 // It panics if cfg is not valid.
 func Write[T schemas.Row](s beam.Scope, cfg WriteConfig, rows beam.PCollection) (shards, counts beam.PCollection) {
