@@ -53,6 +53,7 @@ Start with:  promptmill preference --recipe demo --out demo-out`,
 	root.PersistentFlags().BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what the engine does, too")
 	root.AddCommand(a.preferenceCmd(), a.sftCmd(), a.planCmd(), a.recipeCmd(), a.snapshotsCmd(), a.verifyCmd(), a.replayCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SuggestionsMinimumDistance = 2
 	// Cobra's own errors about arguments are faults of the command line too.
 	for _, c := range root.Commands() {
 		markUsage(c)
@@ -61,7 +62,10 @@ Start with:  promptmill preference --recipe demo --out demo-out`,
 		if len(args) == 0 {
 			return nil
 		}
-		return usagef("no command %q\nthere are %s", args[0], strings.Join(names(root), ", "))
+		if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+			return usagef("no command %q; did you mean %s?", args[0], strings.Join(near, " or "))
+		}
+		return usagef("no command %q; there are %s", args[0], strings.Join(names(root), ", "))
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	return root

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/promptmill/promptmill/recipe"
+	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/source"
 )
 
@@ -35,7 +37,7 @@ func (a *app) planCmd() *cobra.Command {
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"preference", "sft"},
 		RunE: run(func(ctx context.Context, args []string) error {
-			r, _, err := a.loadRecipe()
+			r, doc, err := a.loadRecipe()
 			if err != nil {
 				return err
 			}
@@ -43,7 +45,7 @@ func (a *app) planCmd() *cobra.Command {
 			if len(args) == 1 {
 				what = args[0]
 			}
-			return a.writePlan(ctx, what, r)
+			return a.writePlan(ctx, what, r, doc)
 		}),
 	}
 	a.recipeFlags(c)
@@ -51,8 +53,11 @@ func (a *app) planCmd() *cobra.Command {
 }
 
 // writePlan counts the records of the inputs, which reads them, and reckons the rest from the recipe.
-func (a *app) writePlan(ctx context.Context, command string, r *recipe.Recipe) error {
+func (a *app) writePlan(ctx context.Context, command string, r *recipe.Recipe, doc *recipe.Document) error {
 	p := plan{Command: command, Rows: map[string]int64{}}
+	if err := inspect(ctx, command, r, doc); err != nil {
+		return err
+	}
 	if command == "sft" {
 		records, err := source.Estimate(ctx, r.Pairs)
 		if err != nil {
@@ -80,6 +85,20 @@ func (a *app) writePlan(ctx context.Context, command string, r *recipe.Recipe) e
 	p.Cost = float64(p.Tokens.Prompt)/1e6*r.Plan.PromptTokenPrice + float64(p.Tokens.Completion)/1e6*r.Plan.CompletionTokenPrice +
 		float64(p.Calls.Image)/1e3*r.Plan.ImagePrice
 	return a.printPlan(p, r)
+}
+
+// inspect finds, before any work, what is wrong with the inputs of a command and with the benchmarks.
+func inspect(ctx context.Context, command string, r *recipe.Recipe, doc *recipe.Document) error {
+	err := heldout.Inspect(ctx, r.Heldout)
+	if command == "sft" {
+		err = errors.Join(recipe.Under("pairs", source.InspectPairs(ctx, r.Pairs)), err)
+	} else {
+		err = errors.Join(recipe.Under("prompts", source.Inspect(ctx, r.Prompts)), err)
+	}
+	if err != nil {
+		return usageError{doc.Locate(err)}
+	}
+	return nil
 }
 
 // planTokens reckons four characters to a token (OpenAI's rule of thumb for English), and answers at
@@ -117,7 +136,7 @@ func (a *app) printPlan(p plan, r *recipe.Recipe) error {
 			p.Calls.Chat-p.Rows["prompts"], r.Judge.Samples)
 		fmt.Fprintf(t, "  image calls\t%d\n", p.Calls.Image)
 		fmt.Fprintf(t, "  tokens\tabout %d in, %d out\n", p.Tokens.Prompt, p.Tokens.Completion)
-		fmt.Fprintf(t, "  hours\t%.1f, at %g s a chat call on %d slots and %g s a picture on %d\n", p.Hours,
+		fmt.Fprintf(t, "  hours\t%.1f, at %g s a chat call, %d at once, and %g s a picture, %d at once\n", p.Hours,
 			r.Plan.ChatSeconds, max(r.Models.Judge.Concurrency, 1), r.Plan.ImageSeconds, max(r.Models.Images.Concurrency, 1))
 		fmt.Fprintf(t, "  cost\t%.2f, at the prices of the recipe's plan section\n", p.Cost)
 		fmt.Fprintln(t, "\n  Calls are what a run without a response log makes if every answer is of use.")

@@ -11,7 +11,6 @@ import (
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/pipelines/preference"
 	"github.com/promptmill/promptmill/pipelines/prompts"
-	"github.com/promptmill/promptmill/recipe"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -34,7 +33,7 @@ the best and the worst rewrite of each prompt as a pair, with everything that le
 				return err
 			}
 			if a.flags.dryRun {
-				return a.writePlan(ctx, "preference", j.recipe)
+				return a.writePlan(ctx, "preference", j.recipe, j.doc)
 			}
 			return j.preference(ctx, "preference")
 		}),
@@ -97,8 +96,8 @@ func (j *job) preference(ctx context.Context, command string) (err error) {
 // its rows.
 func (j *job) promptInputs(ctx context.Context) (string, error) {
 	src := j.recipe.Prompts
-	if err := source.Inspect(ctx, src); err != nil {
-		return "", usageError{j.doc.Locate(recipe.Under("prompts", err))}
+	if err := inspect(ctx, "preference", j.recipe, j.doc); err != nil {
+		return "", err
 	}
 	files, err := source.Digest(ctx, src)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/promptmill/promptmill/pipelines/sft"
-	"github.com/promptmill/promptmill/recipe"
 	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/mix"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -30,7 +29,7 @@ raw prompt, free of benchmarks, in a seeded order, split by hash.
 				return err
 			}
 			if a.flags.dryRun {
-				return a.writePlan(ctx, "sft", j.recipe)
+				return a.writePlan(ctx, "sft", j.recipe, j.doc)
 			}
 			return j.sft(ctx)
 		}),
@@ -43,8 +42,8 @@ raw prompt, free of benchmarks, in a seeded order, split by hash.
 func (j *job) sft(ctx context.Context) error {
 	const set = "sft"
 	src := j.recipe.Pairs
-	if err := source.InspectPairs(ctx, src); err != nil {
-		return usageError{j.doc.Locate(recipe.Under("pairs", err))}
+	if err := inspect(ctx, set, j.recipe, j.doc); err != nil {
+		return err
 	}
 	files, err := source.Digest(ctx, src)
 	if err != nil {
