@@ -5,8 +5,8 @@ LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: setup build demo test lint fmt bench golden
 
-setup: ## fetch the modules
-	$(GO) mod download
+setup: ## fetch the modules that this platform needs
+	$(GO) list -deps -test ./... >/dev/null
 
 build: ## bin/promptmill
 	$(GO) build -o bin/promptmill ./cmd/promptmill
