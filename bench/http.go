@@ -16,10 +16,13 @@ import (
 	"github.com/promptmill/promptmill/model/modeltest/fakeserver"
 )
 
-// The server of the benchmark: what the tools in the design's comparison were measured on.
 const (
+	// slots and latency are the server's.
 	slots   = 64
 	latency = 50 * time.Millisecond
+	// concurrency is the recipe's: a few more than the server has slots, so that a slot that falls free
+	// finds its next request waiting and does not idle for a round trip.
+	concurrency = slots + slots/8
 	// allPrompts x (1 rewrite + 9 pictures + 24 judgments) is 327,556 calls.
 	allPrompts = 9_634
 )
@@ -58,12 +61,14 @@ func oneHTTP(ctx context.Context, bin, dir string, n int) (cost, error) {
 		return cost{}, err
 	}
 	recipe := filepath.Join(dir, fmt.Sprintf("http-%d.yaml", n))
-	model := fmt.Sprintf("{backend: openai, model: fake, endpoint: %s, revision: \"1\", concurrency: %d}", url, slots)
+	model := fmt.Sprintf("{backend: openai, model: fake, endpoint: %s, revision: \"1\", concurrency: %d}", url, concurrency)
 	text := fmt.Sprintf(`extends: demo
 name: bench-http
 prompts:
   inputs:
     - {name: prompts, path: %s}
+  limits: {max_words: 200}
+heldout: {benchmarks: []}
 dedup: {mode: exact}
 select: {prompts: 0}
 models: {policy: %s, images: %s, judge: %s}

@@ -15,7 +15,9 @@ type block struct {
 const gap = `(?: ?\([^)\n]{0,60}\))?["')\]]* ?(?:[:=|-]|is\b|gets\b)? ?[{"'(\[<]*`
 
 var (
-	labels = regexp.MustCompile(`\b((?:output|score|rating|evaluation|judge?ment|assessment)s? (?:for|of) (?:the )?["'(]?)?(?:image ?([12])|answer ?([ab]))\b(?:'s)?`)
+	// label is the name of a thing that is judged, prefix what may announce it.
+	label  = regexp.MustCompile(`^(?:image ?([12])|answer ?([ab]))\b(?:'s)?`)
+	prefix = regexp.MustCompile(`\b(?:output|score|rating|evaluation|judge?ment|assessment)s? (?:for|of) (?:the )?["'(]?$`)
 	// bullet is what may precede a label at the start of its line.
 	bullet = regexp.MustCompile(`^(?:\d[.)] ?)?[ >"'{(\[|•·-]*$`)
 	// separated says that what follows a label sets it off, as a heading is.
@@ -34,28 +36,21 @@ func split(text string) []block {
 		out  []block
 		from int
 	)
-	for _, m := range labels.FindAllStringSubmatchIndex(text, -1) {
-		prefix, rest := "", text[m[1]:]
-		if m[2] >= 0 {
-			prefix = text[m[2]:m[3]]
-		}
-		line := text[strings.LastIndexByte(text[:m[0]], '\n')+1 : m[0]]
-		heading := separated.MatchString(rest) && (bullet.MatchString(line) || strings.HasPrefix(prefix, "output"))
+	for _, m := range labelled(text) {
+		announced, rest := text[m.start:m.name], text[m.end:]
+		line := text[strings.LastIndexByte(text[:m.start], '\n')+1 : m.start]
+		heading := separated.MatchString(rest) && (bullet.MatchString(line) || strings.HasPrefix(announced, "output"))
 		if !heading && !direct.MatchString(rest) && !summed.MatchString(rest) {
 			continue
 		}
 		if len(out) > 0 {
-			out[len(out)-1].text = text[from:m[0]]
+			out[len(out)-1].text = text[from:m.start]
 		}
-		start := m[1]
-		if strings.HasPrefix(prefix, "score") || strings.HasPrefix(prefix, "rating") {
-			start = m[0] // "Score for Image 1: 4": the word that announces the number stands before the label
+		start := m.end
+		if strings.HasPrefix(announced, "score") || strings.HasPrefix(announced, "rating") {
+			start = m.start // "Score for Image 1: 4": the word that announces the number stands before the label
 		}
-		label := m[4:6]
-		if label[0] < 0 {
-			label = m[6:8]
-		}
-		out = append(out, block{label: text[label[0]:label[1]]})
+		out = append(out, block{label: m.label})
 		from = start
 	}
 	if len(out) > 0 {
@@ -64,8 +59,75 @@ func split(text string) []block {
 	return out
 }
 
+// A mark is a label in a text: start is where what announces it begins, name where its own name does.
+type mark struct {
+	start, name, end int
+	label            string
+}
+
+// labelled finds all labels of text. The names are searched for as plain text, for every answer comes
+// through here and an expression that may begin with any of its words is slow.
+func labelled(text string) []mark {
+	var out []mark
+	for from := 0; ; {
+		at := nextOf(text, from, "image", "answer")
+		if at < 0 {
+			return out
+		}
+		m := label.FindStringSubmatch(text[at:])
+		if m == nil {
+			from = at + 1
+			continue
+		}
+		start := at
+		if p := prefix.FindStringIndex(text[max(from, at-40):at]); p != nil {
+			start = max(from, at-40) + p[0]
+		} else if at > 0 && wordByte(text[at-1]) {
+			from = at + 1
+			continue
+		}
+		from = at + len(m[0])
+		out = append(out, mark{start: start, name: at, end: from, label: m[1] + m[2]})
+	}
+}
+
+// nextOf is the first place from on where one of two words begins, or -1.
+func nextOf(text string, from int, a, b string) int {
+	i, j := strings.Index(text[from:], a), strings.Index(text[from:], b)
+	switch {
+	case i < 0 && j < 0:
+		return -1
+	case i < 0 || j >= 0 && j < i:
+		return from + j
+	}
+	return from + i
+}
+
+// wordByte says that c is part of a word, as \b of an expression sees it.
+func wordByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
+}
+
+// mentions are the places behind the words score and rating in text, with where they begin.
+func mentions(text string) [][2]int {
+	var out [][2]int
+	for from := 0; ; {
+		at := nextOf(text, from, "score", "rating")
+		if at < 0 {
+			return out
+		}
+		end := at + len("score")
+		if text[at] == 'r' {
+			end = at + len("rating")
+		}
+		if (at == 0 || !wordByte(text[at-1])) && (end == len(text) || !wordByte(text[end])) {
+			out = append(out, [2]int{at, end})
+		}
+		from = end
+	}
+}
+
 var (
-	mention = regexp.MustCompile(`\b(?:score|rating)\b`)
 	// announced: the mention is followed by a colon or equals sign, so it is a field and not a word of prose.
 	announced = regexp.MustCompile(`^(?: (?:for|of) it| ?\([^)\n]{0,60}\))?["' ]*[:=]`)
 	bare      = regexp.MustCompile(`^` + gap)
@@ -77,12 +139,9 @@ func (b block) score(least int) reading {
 	if levelsIn(b.text) >= 3 {
 		return reading{fault: RubricEcho}
 	}
-	text := b.text
-	if strings.Contains(text, "image") || strings.Contains(text, "answer") {
-		text = labels.ReplaceAllStringFunc(text, mask)
-	}
+	text := mask(b.text)
 	field, prose := reading{fault: NoScore}, reading{fault: NoScore}
-	for _, m := range mention.FindAllStringIndex(text, -1) {
+	for _, m := range mentions(text) {
 		r := readScore(text[m[1]:], least)
 		if r.fault == NoScore {
 			continue
@@ -103,9 +162,19 @@ func (b block) score(least int) reading {
 	return readNumber(text[len(bare.FindString(text)):], least, true)
 }
 
-// mask hides the digit of a label that stands in a block's text: it is nobody's score.
-func mask(label string) string {
-	before, _, _ := strings.Cut(label, "image")
-	before, _, _ = strings.Cut(before, "answer")
-	return before + "it"
+// mask hides the digits of the labels that stand in a block's text: they are nobody's scores.
+func mask(text string) string {
+	marks := labelled(text)
+	if marks == nil {
+		return text
+	}
+	var out strings.Builder
+	from := 0
+	for _, m := range marks {
+		out.WriteString(text[from:m.name])
+		out.WriteString("it")
+		from = m.end
+	}
+	out.WriteString(text[from:])
+	return out.String()
 }
