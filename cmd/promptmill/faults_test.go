@@ -227,8 +227,10 @@ func TestServerIsDown(t *testing.T) {
 	server.Close()
 	recipe := served(t, server.URL, 3, "")
 	out := t.TempDir()
-	args := []string{"preference", "--recipe", recipe, "--out", out, "--json", "--quiet", "--logical-date", "2026-01-31",
-		"--set", "models.policy.total_timeout=2s", "--set", "models.images.total_timeout=2s", "--set", "models.judge.total_timeout=2s"}
+	args := []string{
+		"preference", "--recipe", recipe, "--out", out, "--json", "--quiet", "--logical-date", "2026-01-31",
+		"--set", "models.policy.total_timeout=2s", "--set", "models.images.total_timeout=2s", "--set", "models.judge.total_timeout=2s",
+	}
 	begin := time.Now()
 	p := start(t, args...)
 	code := p.code()

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
@@ -92,7 +94,9 @@ type build struct {
 	// what and stage are for the progress display: units that enter stage, of total.
 	what, stage string
 	total       int64
-	graph       func(s beam.Scope)
+	// shared says that other runs need this one too: if another process builds it, wait for that.
+	shared bool
+	graph  func(s beam.Scope)
 }
 
 // ensure returns the manifest of a run, running its pipeline if the run is not committed yet; existed
@@ -106,11 +110,14 @@ func (j *job) ensure(ctx context.Context, b build) (m snapshot.Manifest, existed
 	if !errors.Is(err, snapshot.ErrNotCommitted) && !errors.Is(err, snapshot.ErrGate) && !errors.Is(err, snapshot.ErrLedger) {
 		return m, false, err
 	}
-	unlock, err := j.lock(ctx, h)
+	unlock, err := j.lock(ctx, h, b.shared)
 	if err != nil {
 		return m, false, err
 	}
 	defer unlock()
+	if m, err = snapshot.Outcome(ctx, j.st, h.Set, h.RunID); err == nil {
+		return m, true, nil // by the process that had the lock before
+	}
 	if _, err := snapshot.Clean(ctx, j.st, h.Set, h.RunID); err != nil {
 		return m, false, err
 	}
@@ -123,21 +130,48 @@ func (j *job) ensure(ctx context.Context, b build) (m snapshot.Manifest, existed
 		return m, false, err
 	}
 	if m, err = snapshot.Outcome(ctx, j.st, h.Set, h.RunID); err != nil {
-		return m, false, err
+		return m, false, errors.Join(err, j.examples(ctx, err))
 	}
 	_, err = snapshot.Clean(ctx, j.st, h.Set, h.RunID)
 	return m, false, err
 }
 
+// examples reads, of a refused run's dead letters, one for each stage and reason: what people need to see.
+func (j *job) examples(ctx context.Context, err error) error {
+	var refused *snapshot.RefusedError
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	shards := slices.DeleteFunc(slices.Clone(refused.Shards), func(s schemas.Shard) bool { return s.Config != snapshot.Rejected })
+	seen := map[string]bool{}
+	var errs []error
+	err = parquetio.Rows(ctx, j.st, shards, func(r schemas.Rejected) error {
+		if kind := r.Stage + "/" + r.Reason; !seen[kind] {
+			seen[kind] = true
+			errs = append(errs, fmt.Errorf("for example %s, row %s: %s", kind, r.Key, r.Detail))
+		}
+		return nil
+	})
+	return errors.Join(append(errs, err)...)
+}
+
 // lock keeps a second process from working on the same run, on stores that can: a lock ends with the
-// process that holds it, however that ends.
-func (j *job) lock(ctx context.Context, h snapshot.Header) (unlock func(), err error) {
+// process that holds it, however that ends. With wait it waits for that.
+func (j *job) lock(ctx context.Context, h snapshot.Header, wait bool) (unlock func(), err error) {
 	a, ok := j.st.(store.Appender)
 	if !ok {
 		return func() {}, nil
 	}
 	name := snapshot.RunDir(h.Set, h.RunID) + "/lock"
 	f, err := a.Append(ctx, name)
+	for wait && errors.Is(err, store.ErrConflict) {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+		f, err = a.Append(ctx, name)
+	}
 	if errors.Is(err, store.ErrConflict) {
 		return nil, fmt.Errorf("run %s of %s is under way in another process: wait for it, or give another --run-id", h.RunID, h.Set)
 	}

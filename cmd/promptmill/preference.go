@@ -127,7 +127,7 @@ func (j *job) promptSet(ctx context.Context, inputs string) (snapshot.Manifest, 
 		return snapshot.Manifest{}, err
 	}
 	m, existed, err := j.ensure(ctx, build{
-		header: h, what: "prompts", stage: "source", total: records,
+		header: h, what: "prompts", stage: "source", total: records, shared: true,
 		graph: func(s beam.Scope) { prompts.Build(s, cfg) },
 	})
 	if err != nil {

@@ -37,11 +37,30 @@ func tinyOn(prompts string) []string {
 func inProcess(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	initRunners()
-	var o, e bytes.Buffer
+	var o bytes.Buffer
+	var e logs
 	root := newRoot(&o, &e)
 	root.SetArgs(args)
 	code = report(&e, root.ExecuteContext(t.Context()))
 	return code, o.String(), e.String()
+}
+
+// logs takes what the engine still says after its job has ended, beside the test that reads it.
+type logs struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // A disk is a store of which some writes fail.
