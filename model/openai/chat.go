@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/guard"
@@ -23,6 +25,10 @@ type chat struct {
 	beams  int
 	info   model.Info
 	probe  bool
+
+	// room bounds the requests that are written out: with pictures each is a megabyte, and many more
+	// may wait for the server than it takes.
+	room *semaphore.Weighted
 
 	// most is how many choices a request may ask for, pictures what the probe with two pictures found.
 	most     mostChoices
@@ -52,6 +58,7 @@ func openChat(ctx context.Context, spec model.Spec) (model.Chat, error) {
 	}
 	c := &chat{
 		client: client, path: prefix + "/chat/completions", name: spec.Model, extra: extra,
+		room: semaphore.NewWeighted(2 * int64(cmp.Or(spec.Concurrency, guard.DefaultConcurrency))),
 		seed: seed == "yes", beams: beams, info: identity(spec, deterministic == "yes"), probe: probe != "off",
 	}
 	switch n {
@@ -82,6 +89,10 @@ func (c *chat) Chat(ctx context.Context, req model.ChatRequest) (model.ChatRespo
 			return model.ChatResponse{}, err
 		}
 	}
+	if err := c.room.Acquire(ctx, 1); err != nil {
+		return model.ChatResponse{}, err
+	}
+	defer c.room.Release(1)
 	body, err := c.encode(ctx, req)
 	if err != nil {
 		return model.ChatResponse{}, err

@@ -57,6 +57,12 @@ var (
 
 // readScore reads the number that belongs to the word score before text.
 func readScore(text string, least int) reading {
+	if d, ok := plain(text); ok {
+		if d < least || d > 5 {
+			return reading{fault: OutOfRange}
+		}
+		return reading{milli: d * 1000}
+	}
 	for _, scale := range []*regexp.Regexp{scaleOut, scaleTo} { // Score (0-5): 4, Score out of 5: 4
 		m := scale.FindStringSubmatch(text)
 		if m == nil {
@@ -86,6 +92,19 @@ func readScore(text string, least int) reading {
 		return reading{fault: NoScore}
 	}
 	return r
+}
+
+// plain reads the form that judges are asked for, "Score: 4" at the end of a line, which all of the
+// expressions would read the same.
+func plain(text string) (digit int, ok bool) {
+	if len(text) < 2 || text[0] != ':' {
+		return 0, false
+	}
+	text = strings.TrimPrefix(text[1:], " ")
+	if text == "" || text[0] < '0' || text[0] > '9' || len(text) > 1 && text[1] != '\n' {
+		return 0, false
+	}
+	return int(text[0] - '0'), true
 }
 
 var alone = regexp.MustCompile(`^` + number + `[>\])}"']*(?: ?(?:/|out of|of) ?` + number + `)?[>\])}"'.,;|]*$`)

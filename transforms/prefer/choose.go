@@ -134,7 +134,7 @@ func float(r *big.Rat) float64 {
 
 // bounds are the upper ends of the margin histogram's buckets, each bucket with its own end. The
 // smallest margin of three whole-numbered samples is a third.
-var bounds = []string{"0.5", "1", "1.5", "2", "3", "5"}
+var bounds = []string{"0.5", "1", "1.5", "2", "3", "4", "5", "6", "8", "10"}
 
 // bucket names the bucket of margin: the least bound that is not below it, else "inf".
 func bucket(margin *big.Rat) string {

@@ -87,7 +87,7 @@ func TestChoose(t *testing.T) {
 		filtered   string
 		dead       []string
 	}{
-		{name: "best and worst", candidates: []samples{each(3, 3, 3), each(1, 1, 1), each(4, 4, 4), each(2, 2, 2)}, pair: "2 1 9 inf"},
+		{name: "best and worst", candidates: []samples{each(3, 3, 3), each(1, 1, 1), each(4, 4, 4), each(2, 2, 2)}, pair: "2 1 9 10"},
 		{name: "lowest index of equals", candidates: []samples{each(3, 3), each(4, 4), each(4, 4), each(3, 3)}, pair: "1 0 3 3"},
 		{name: "one point in one sample", candidates: []samples{each(3, 3, 3), {{3, 3, 3}, {3, 3, 4}, {3, 3, 3}}}, pair: fmt.Sprint("1 0 ", third, " 0.5")},
 		{name: "one thousandth", candidates: []samples{each(3, 3, 3), {{3, 3, 3}, {3, 3.001, 3}, {3, 3, 3}}}, pair: fmt.Sprint("1 0 ", 0.001/3, " 0.5")},
