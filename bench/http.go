@@ -3,15 +3,19 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/model/modeltest/fakeserver"
 )
@@ -43,8 +47,65 @@ func benchHTTP(ctx context.Context, bin, dir string, full bool) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  memory at %d prompts / at %d: %.2f\n\n", large, large/10, big.rssMB/small.rssMB)
+	bare, err := bareHTTP(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  memory at %d prompts / at %d: %.2f\n", large, large/10, big.rssMB/small.rssMB)
+	fmt.Printf("  CPU a call / that of bare net/http, which neither checks, keeps, parses nor writes anything (%.0f us): %.2f\n\n",
+		bare, big.perCall()/bare)
 	return nil
+}
+
+// bareCalls is how many requests the bare client makes.
+const bareCalls = 20_000
+
+// bareHTTP is what a call costs a client that posts a question with two pictures and drops the answer.
+func bareHTTP(ctx context.Context) (usPerCall float64, err error) {
+	server, url, err := startServer(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		_ = server.Process.Kill() // it serves nobody else
+		_ = server.Wait()
+	}()
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	_, c, err := measured(exec.CommandContext(ctx, self, "bare", url))
+	return float64(c.cpu.Microseconds()) / bareCalls, err
+}
+
+// bareChild makes the bare client's calls.
+func bareChild(ctx context.Context, url string) error {
+	const picture = `{"type":"image_url","image_url":{"url":"data:image/png;base64,%s"}}`
+	part := fmt.Sprintf(picture, base64.StdEncoding.EncodeToString(make([]byte, 1500)))
+	body := fmt.Sprintf(`{"model":"fake","n":3,"messages":[{"role":"user","content":[%s,%s,{"type":"text","text":%q}]}]}`,
+		part, part, strings.Repeat("rubric ", 300))
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: concurrency}}
+	group, ctx := errgroup.WithContext(ctx)
+	for range concurrency {
+		group.Go(func() error {
+			for range bareCalls / concurrency {
+				req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+				if err != nil {
+					return err
+				}
+				resp, err := client.Do(req)
+				if err != nil {
+					return err
+				}
+				_, err = io.Copy(io.Discard, resp.Body)
+				if err := errors.Join(err, resp.Body.Close()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 func oneHTTP(ctx context.Context, bin, dir string, n int) (cost, error) {
@@ -88,9 +149,10 @@ models: {policy: %s, images: %s, judge: %s}
 	if stats.OK == 0 {
 		return cost{}, errors.New("the server was never called")
 	}
+	c.calls = stats.OK
 	span := stats.Last.Sub(stats.First)
 	fmt.Printf("  %8d %8d %8.1f %8.1f %12.0f %14.3f %9.0f\n", n, stats.OK, c.wall.Seconds(), c.cpu.Seconds(),
-		float64(c.cpu.Microseconds())/float64(stats.OK),
+		c.perCall(),
 		float64(stats.OK)*latency.Seconds()/(span.Seconds()*slots), c.rssMB)
 	return c, nil
 }

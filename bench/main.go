@@ -40,6 +40,8 @@ func run(ctx context.Context, args []string, bin string, full bool) error {
 	switch which {
 	case "duckdb": // a child of the sft benchmark, so that DuckDB's memory and CPU are its own process's
 		return duckdbChild(ctx, args[1], args[2])
+	case "bare": // another, the client to compare with
+		return bareChild(ctx, args[1])
 	case "serve": // a child of the http benchmark, so that the server's CPU is not the client's
 		return serveChild(ctx)
 	}
@@ -73,7 +75,12 @@ func run(ctx context.Context, args []string, bin string, full bool) error {
 type cost struct {
 	wall, cpu time.Duration
 	rssMB     float64
+	// calls is how many the model server answered, where there was one.
+	calls int
 }
+
+// perCall is the CPU time of a call in microseconds.
+func (c cost) perCall() float64 { return float64(c.cpu.Microseconds()) / float64(c.calls) }
 
 // measured runs a command to its end and returns its standard output and what it cost.
 func measured(cmd *exec.Cmd) ([]byte, cost, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
@@ -42,9 +43,10 @@ func (fn *judgeFn) score(ctx context.Context, slate schemas.Slate) (judged, erro
 		}
 	}
 	slate.Judgments = nil
+	raw := shared(fn.pictures.Picture(slate.Raw.SHA256))
 	out := judged{slate: slate, asked: len(items) * fn.Config.Samples}
 	err := async.Each(ctx, len(items), func(ctx context.Context, i int) error {
-		return fn.ask(ctx, slate, &items[i])
+		return fn.ask(ctx, slate, raw, &items[i])
 	})
 	if err != nil {
 		return out, fmt.Errorf("judge: prompt %s: %w", slate.Prompt.ID, err)
@@ -57,6 +59,22 @@ func (fn *judgeFn) score(ctx context.Context, slate schemas.Slate) (judged, erro
 	return out, nil
 }
 
+// shared is p, read once: every request about a slate has its raw prompt's picture.
+func shared(p model.Picture) model.Picture {
+	var mu sync.Mutex
+	var data []byte
+	return model.Picture{SHA256: p.SHA256, Bytes: func(ctx context.Context) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if data != nil {
+			return data, nil
+		}
+		var err error
+		data, err = p.Bytes(ctx)
+		return data, err
+	}}
+}
+
 // A try is the present state of one requested sample.
 type try struct {
 	scores Scores
@@ -67,9 +85,9 @@ type try struct {
 }
 
 // ask asks for the samples of it, and again for those that do not parse, until no attempt is left.
-func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, it *item) error {
+func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, raw model.Picture, it *item) error {
 	cfg := fn.Config
-	req := fn.request(slate, it)
+	req := fn.request(slate, raw, it)
 	tries := make([]try, cfg.Samples)
 	missing := make([]int, cfg.Samples)
 	for i := range missing {
@@ -118,9 +136,9 @@ func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, it *item) error
 }
 
 // request is the question about it: the pictures under their labels, then the aspect's rubric.
-func (fn *judgeFn) request(slate schemas.Slate, it *item) model.ChatRequest {
+func (fn *judgeFn) request(slate schemas.Slate, first model.Picture, it *item) model.ChatRequest {
 	t, _ := fn.Config.Templates.Task(it.aspect) // Validate saw to it
-	first, second := fn.pictures.Picture(slate.Raw.SHA256), fn.pictures.Picture(it.candidate.Image.SHA256)
+	second := fn.pictures.Picture(it.candidate.Image.SHA256)
 	req := model.ChatRequest{
 		Sampling: model.Sampling{Temperature: fn.Config.Temperature, TopP: fn.Config.TopP, MaxTokens: fn.Config.MaxTokens},
 		Template: t.ID,

@@ -120,21 +120,13 @@ func TestDamagedSpill(t *testing.T) {
 		if name == "cut" {
 			s.Length = int64(len(block))
 		}
-		_, err := fn.load(ctx, one(s))
+		_, err := fn.load(ctx, []spill{s})
 		if err == nil || !strings.Contains(err.Error(), "spill "+name) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if _, err := fn.load(ctx, one(spill{Object: "gone"})); !errors.Is(err, store.ErrNotExist) {
+	if _, err := fn.load(ctx, []spill{{Object: "gone"}}); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("got %v", err)
-	}
-}
-
-func one(s spill) func(*spill) bool {
-	done := false
-	return func(to *spill) bool {
-		*to, done = s, !done
-		return done
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"hash"
 	"io"
 	"path"
-	"runtime"
 	"slices"
 
 	"github.com/google/uuid"
@@ -24,9 +23,11 @@ import (
 // spillDir is the folder of the spilled rows below a run's folder.
 const spillDir = "spill"
 
-// merging bounds the buckets that the process holds at once: more than there are processors would cost
-// memory and gain no time.
-var merging = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
+// mergeBytes bounds the spilled bytes, as compressed, of the buckets that the process holds at once:
+// text unpacks to about five times that. A bucket that is larger is held alone.
+const mergeBytes = 6 << 20
+
+var merging = semaphore.NewWeighted(mergeBytes)
 
 // shardFn reads one bucket, sorts it and writes its shards, one for each split.
 type shardFn[T schemas.Row] struct {
@@ -41,11 +42,19 @@ func (f *shardFn[T]) Setup(ctx context.Context) (err error) {
 }
 
 func (f *shardFn[T]) ProcessElement(ctx context.Context, bucket int64, spills func(*spill) bool, emit func(schemas.Shard), count func(schemas.Count)) error {
-	if err := merging.Acquire(ctx, 1); err != nil {
+	var list []spill
+	var s spill
+	var size int64
+	for spills(&s) {
+		list = append(list, s)
+		size += s.Length
+	}
+	size = min(size, mergeBytes)
+	if err := merging.Acquire(ctx, size); err != nil {
 		return err
 	}
-	defer merging.Release(1)
-	records, err := f.load(ctx, spills)
+	defer merging.Release(size)
+	records, err := f.load(ctx, list)
 	if err != nil {
 		return fmt.Errorf("parquetio: configuration %s, bucket %d: %w", f.WriteConfig.Config, bucket, err)
 	}
@@ -69,9 +78,13 @@ func (f *shardFn[T]) ProcessElement(ctx context.Context, bucket int64, spills fu
 }
 
 // load reads the blocks of a bucket.
-func (f *shardFn[T]) load(ctx context.Context, spills func(*spill) bool) (records []record, err error) {
-	var s spill
-	for spills(&s) {
+func (f *shardFn[T]) load(ctx context.Context, spills []spill) (records []record, err error) {
+	var rows int64
+	for _, s := range spills {
+		rows += s.Rows
+	}
+	records = make([]record, 0, rows)
+	for _, s := range spills {
 		before := len(records)
 		block, err := readBlock(ctx, f.store, s)
 		if err == nil {
