@@ -14,7 +14,7 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
-	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/direct"
+	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/direct" //nolint:staticcheck // deprecated, kept to compare rows with
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -261,8 +261,8 @@ func TestWriteEmpty(t *testing.T) {
 	if len(shards) != 0 || len(counts) != 0 {
 		t.Errorf("shards %v, counts %v", shards, counts)
 	}
-	for info := range open(t, cfg.Store).List(t.Context(), "") {
-		t.Errorf("object %s", info.Name)
+	for info, err := range open(t, cfg.Store).List(t.Context(), "") {
+		t.Errorf("object %s, %v", info.Name, err)
 	}
 }
 

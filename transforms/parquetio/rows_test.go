@@ -10,7 +10,7 @@ import (
 
 // The rows of the tests: n of each type, with zeros, empty texts and lists, nulls and text of many scripts.
 
-var words = []string{"a cat", "eine Straße", "猫", "‮right to left", "🦊 fox", "quote \" and \\ and \n"}
+var words = []string{"a cat", "eine Straße", "猫", "\u202eright to left", "🦊 fox", "quote \" and \\ and \n"}
 
 func textOf(i int) string { return fmt.Sprintf("%s %d", words[i%len(words)], i) }
 
