@@ -14,7 +14,7 @@ func byteAlphabet() (chars [256]rune, bytes map[rune]byte) {
 	next := rune(256)
 	for b := range chars {
 		r := rune(b)
-		if !(r >= '!' && r <= '~' || r >= 0xA1 && r <= 0xAC || r >= 0xAE) {
+		if (r < '!' || r > '~') && (r < 0xA1 || r > 0xAC) && r < 0xAE {
 			r = next
 			next++
 		}
