@@ -194,7 +194,7 @@ func (r *Recipe) Validate() error {
 		fault("parquet.row_group", "%d is negative; 0 is the default", r.Parquet.RowGroup)
 	}
 	if r.Parquet.ShardRows < 1 {
-		fault("parquet.shard_rows", "%d is not positive; 50000 makes files of some ten megabytes", r.Parquet.ShardRows)
+		fault("parquet.shard_rows", "%d is not positive; 25000 makes files of a few megabytes", r.Parquet.ShardRows)
 	}
 	return errors.Join(append(errs,
 		Under("prompts", r.Prompts.Validate()), Under("pairs", r.Pairs.Validate()),

@@ -17,12 +17,13 @@ import (
 )
 
 const (
-	// A journal in memory is sealed at this size or age. The age leaves a second for the put, as
-	// it is looked at each second.
-	memoryBytes = 8 << 20
-	memoryAge   = 4 * time.Second
+	// A journal is sealed at this size: it is held in memory then, so a small one keeps memory flat.
+	journalBytes = 8 << 20
+	// One in memory is sealed at this age too, which leaves a second for the put, as it is looked at
+	// each second.
+	memoryAge = 4 * time.Second
 	// Above this much unsealed memory callers wait for the store.
-	maxMemory = 4 * memoryBytes
+	maxMemory = 4 * journalBytes
 )
 
 // journals are the files that this process writes.
@@ -145,11 +146,7 @@ func (l *Log) isClosed() bool {
 func (l *Log) journalFor(ctx context.Context, size int) (*journal, error) {
 	js := &l.journals
 	if js.active != nil {
-		limit := fileBytes
-		if js.active.disk == nil {
-			limit = memoryBytes
-		}
-		if js.active.size+size <= limit {
+		if js.active.size+size <= journalBytes {
 			return js.active, nil
 		}
 		l.rotate()

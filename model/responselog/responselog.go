@@ -27,7 +27,7 @@
 // segment is durable: who loses a segment lists again and finds the records under another name.
 //
 // What it costs. In memory about 60 bytes a call, whatever the number of answers; no payload is
-// cached; sealing and merging hold two files of 32 MiB for a moment. A lookup is one map access and one
+// cached; sealing holds two files of 8 MiB for a moment, merging two of 32. A lookup is one map access and one
 // ranged read.
 package responselog
 

@@ -35,7 +35,7 @@ const (
 	indexEntry    = 8 + 8 + 4 + 4 + 4 + 2
 	footerSize    = 4 + 4 + 4 + 8
 	segmentMagic  = "pmrseg1\n"
-	// fileBytes is where a journal is sealed and what a merge makes at most: it is held in memory then.
+	// fileBytes is what a merge makes at most: it is held in memory then.
 	fileBytes = 32 << 20
 )
 

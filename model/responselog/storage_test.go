@@ -418,7 +418,7 @@ func TestLargeLogsRotate(t *testing.T) {
 		name  string
 		st    store.Store
 		total int
-	}{{"local", unsynced(t, t.TempDir()), 40}, {"remote", &remote{Store: local(t, t.TempDir())}, 12}} {
+	}{{"local", unsynced(t, t.TempDir()), 12}, {"remote", &remote{Store: local(t, t.TempDir())}, 12}} {
 		t.Run(tc.name, func(t *testing.T) {
 			log := open(t, tc.st)
 			inner := noise{newSpeaker()}

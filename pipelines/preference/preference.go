@@ -70,8 +70,7 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 	pairs, n1 := parquetio.Write[schemas.PreferencePair](s, c.sink(Pairs, n), best.Pairs)
 	candidates, n2 := parquetio.Write[schemas.Candidate](s, c.sink(Candidates, n*perPrompt), best.Candidates)
 	rewards, n3 := parquetio.Write[schemas.Reward](s, c.sink(Rewards, n*perPrompt), best.Rewards)
-	// A judgment holds an answer and is about twice as long as any other row.
-	judgments, n4 := parquetio.Write[schemas.Judgment](s, c.sink(Judgments, 2*n*perPrompt*c.samples()), best.Judgments)
+	judgments, n4 := parquetio.Write[schemas.Judgment](s, c.sink(Judgments, n*perPrompt*c.samples()), best.Judgments)
 	rejected, n5 := parquetio.Write[schemas.Rejected](s, c.sink(snapshot.Rejected, n),
 		beam.Flatten(s, deadRewrites, deadDraws, deadJudgments, best.Rejected))
 
@@ -118,7 +117,7 @@ func (c Config) sink(config string, rows int64) parquetio.WriteConfig {
 	sink.Config, sink.Stage = config, "write_"+config
 	sink.Buckets = parquetio.Buckets(rows, c.ShardRows)
 	// Five sinks share a bundle, and a process has several bundles.
-	sink.BufferBytes = 2 << 20
+	sink.BufferBytes = 1 << 20
 	return sink
 }
 

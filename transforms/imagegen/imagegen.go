@@ -82,7 +82,7 @@ type Config struct {
 // DefaultConfig draws as the paper does (section 4.1): Stable Diffusion v1.5 in 20 steps, with the
 // size, guidance and scheduler that model is published with. Model and Cache are left to the caller.
 func DefaultConfig() Config {
-	return Config{Width: 512, Height: 512, Steps: 20, Guidance: 7.5, Scheduler: "pndm", Attempts: 3, InFlight: 32}
+	return Config{Width: 512, Height: 512, Steps: 20, Guidance: 7.5, Scheduler: "pndm", Attempts: 3, InFlight: 12}
 }
 
 // Validate joins all faults of c, each beginning with its place in a recipe.

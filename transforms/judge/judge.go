@@ -75,7 +75,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Templates: template.Paper(), Aspects: Aspects(), Samples: 3, Temperature: 0.9, TopP: 0.9,
-		MaxTokens: 1024, Retries: 2, InFlight: 32,
+		MaxTokens: 1024, Retries: 2, InFlight: 12,
 	}
 }
 

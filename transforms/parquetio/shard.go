@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"path"
+	"runtime"
 	"slices"
 
 	"github.com/google/uuid"
@@ -25,7 +26,7 @@ const spillDir = "spill"
 
 // mergeBytes bounds the spilled bytes, as compressed, of the buckets that the process holds at once:
 // text unpacks to about five times that. A bucket that is larger is held alone.
-const mergeBytes = 6 << 20
+const mergeBytes = 2 << 20
 
 var merging = semaphore.NewWeighted(mergeBytes)
 
@@ -54,6 +55,11 @@ func (f *shardFn[T]) ProcessElement(ctx context.Context, bucket int64, spills fu
 		return err
 	}
 	defer merging.Release(size)
+	if size == mergeBytes {
+		// The collector waits until the heap has doubled, so that of several large buckets in a row two
+		// would be in memory where one is of use.
+		defer runtime.GC()
+	}
 	records, err := f.load(ctx, list)
 	if err != nil {
 		return fmt.Errorf("parquetio: configuration %s, bucket %d: %w", f.WriteConfig.Config, bucket, err)

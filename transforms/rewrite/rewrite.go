@@ -76,7 +76,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Template: template.Paper().Rewrite, Candidates: 8, Temperature: 0.9, TopP: 0.9,
-		MaxTokens: 128, MaxClipTokens: 77, Retries: 2, InFlight: 64,
+		MaxTokens: 128, MaxClipTokens: 77, Retries: 2, InFlight: 32,
 	}
 }
 
