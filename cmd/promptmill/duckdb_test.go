@@ -63,7 +63,7 @@ func compareWithDuckDB[T schemas.Row](t *testing.T, db *sql.DB, dir string, m sn
 		t.Errorf("%s: %d rows, the manifest says %d", config, len(rows), m.Rows[config])
 	}
 	var there []map[string]any
-	for _, shard := range shardsOf(m, config) {
+	for _, shard := range shardsOf(m.Shards, config) {
 		there = append(there, queryAll(t, db, filepath.Join(dir, filepath.FromSlash(shard.Object)))...)
 	}
 	if len(there) != len(rows) {

@@ -75,7 +75,7 @@ func readSet(t *testing.T, dir string) dataSet {
 // rowsOf reads the rows of one configuration.
 func rowsOf[T schemas.Row](t *testing.T, dir string, m snapshot.Manifest, config string) (rows []T) {
 	t.Helper()
-	err := parquetio.Rows(t.Context(), openStore(t, dir), shardsOf(m, config), func(r T) error {
+	err := parquetio.Rows(t.Context(), openStore(t, dir), shardsOf(m.Shards, config), func(r T) error {
 		rows = append(rows, r)
 		return nil
 	})

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -142,10 +141,9 @@ func (j *job) examples(ctx context.Context, err error) error {
 	if !errors.As(err, &refused) {
 		return nil
 	}
-	shards := slices.DeleteFunc(slices.Clone(refused.Shards), func(s schemas.Shard) bool { return s.Config != snapshot.Rejected })
 	seen := map[string]bool{}
 	var errs []error
-	err = parquetio.Rows(ctx, j.st, shards, func(r schemas.Rejected) error {
+	err = parquetio.Rows(ctx, j.st, shardsOf(refused.Shards, snapshot.Rejected), func(r schemas.Rejected) error {
 		if kind := r.Stage + "/" + r.Reason; !seen[kind] {
 			seen[kind] = true
 			errs = append(errs, fmt.Errorf("for example %s, row %s: %s", kind, r.Key, r.Detail))

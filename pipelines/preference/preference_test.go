@@ -8,7 +8,6 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 
-	"github.com/promptmill/promptmill/model/responselog"
 	_ "github.com/promptmill/promptmill/model/scene"
 	"github.com/promptmill/promptmill/pipelines/preference"
 	"github.com/promptmill/promptmill/recipe"
@@ -16,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/store"
 	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
+	"github.com/promptmill/promptmill/transforms/transformtest"
 )
 
 func TestMain(m *testing.M) { ptest.Main(m) }
@@ -46,16 +46,7 @@ func promptSet(t *testing.T, dir string, texts ...string) []schemas.Shard {
 }
 
 func TestPairsFromPrompts(t *testing.T) {
-	dir := t.TempDir()
-	t.Cleanup(func() {
-		log, err := responselog.Open(t.Context(), dir)
-		if err == nil {
-			err = log.Close()
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	dir := transformtest.Cache(t)
 	r, _, err := recipe.Load("demo", []string{"rewrite.candidates=4"})
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"image"
 	"image/color"
 	"image/png"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -315,25 +314,7 @@ func TestConfigRoundTrip(t *testing.T) {
 		Model: model.Spec{Backend: "b"}, Cache: "c", Width: 64, Height: 32, Steps: 1, Guidance: 2, Scheduler: "ddim",
 		NegativePrompt: "n", Attempts: 3, ExtraAttempts: 4, MaxPixels: 5000, Seed: 6, InFlight: 7,
 	}
-	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
-		if v.Field(i).IsZero() {
-			t.Errorf("field %s is not set", v.Type().Field(i).Name)
-		}
-	}
-	b, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var back imagegen.Config
-	if err := json.Unmarshal(b, &back); err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(cfg, back); d != "" {
-		t.Error(d)
-	}
-	if err := cfg.Validate(); err != nil {
-		t.Error(err)
-	}
+	transformtest.RoundTrip(t, cfg)
 }
 
 func TestValidate(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -420,25 +419,7 @@ func TestConfigRoundTrip(t *testing.T) {
 		Model: model.Spec{Backend: "b"}, Cache: "c", Templates: template.Paper(), Aspects: []string{"pick"}, Samples: 1, Temperature: 2,
 		TopP: 0.5, MaxTokens: 3, Retries: 4, ExtraAttempts: 5, Seed: 6, InFlight: 7,
 	}
-	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
-		if v.Field(i).IsZero() {
-			t.Errorf("field %s is not set", v.Type().Field(i).Name)
-		}
-	}
-	b, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var back judge.Config
-	if err := json.Unmarshal(b, &back); err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(cfg, back); d != "" {
-		t.Error(d)
-	}
-	if err := cfg.Validate(); err != nil {
-		t.Error(err)
-	}
+	transformtest.RoundTrip(t, cfg)
 }
 
 func TestValidate(t *testing.T) {

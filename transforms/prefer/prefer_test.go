@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/big"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -295,25 +294,7 @@ func TestAgainstNaive(t *testing.T) {
 
 func TestConfigRoundTrip(t *testing.T) {
 	cfg := prefer.Config{Template: template.Paper().Rewrite, Aspects: []string{"pick"}, MinSamples: 1, MinMargin: 0.5}
-	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
-		if v.Field(i).IsZero() {
-			t.Errorf("field %s is not set", v.Type().Field(i).Name)
-		}
-	}
-	b, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var back prefer.Config
-	if err := json.Unmarshal(b, &back); err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(cfg, back); d != "" {
-		t.Error(d)
-	}
-	if err := cfg.Validate(); err != nil {
-		t.Error(err)
-	}
+	transformtest.RoundTrip(t, cfg)
 }
 
 func TestValidate(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -316,25 +315,7 @@ func TestConfigRoundTrip(t *testing.T) {
 		Cache: "c", Template: template.Template{ID: "i", System: "s", User: "{prompt}"},
 		Candidates: 1, Temperature: 2, TopP: 0.5, MaxTokens: 4, MaxClipTokens: 5, Retries: 6, ExtraAttempts: 7, Seed: 8, InFlight: 9,
 	}
-	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
-		if v.Field(i).IsZero() {
-			t.Errorf("field %s is not set", v.Type().Field(i).Name)
-		}
-	}
-	b, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var back rewrite.Config
-	if err := json.Unmarshal(b, &back); err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(cfg, back); d != "" {
-		t.Error(d)
-	}
-	if err := cfg.Validate(); err != nil {
-		t.Error(err)
-	}
+	transformtest.RoundTrip(t, cfg)
 }
 
 func TestValidate(t *testing.T) {

@@ -1,5 +1,6 @@
-// Package transformtest lets a test look at all rows of a PCollection, where passert can only compare
-// them with rows known beforehand.
+// Package transformtest is what the tests of transforms share: Collect looks at all rows of a PCollection,
+// where passert can only compare them with rows known beforehand, Cache is a folder for a response log, and
+// RoundTrip takes a Config to a worker and back.
 package transformtest
 
 import (
