@@ -1,5 +1,5 @@
 // Package template holds the wording of the questions that the policy and the judge are asked: named,
-// versioned sets, of which "paper" is embedded and any can be replaced by a file.
+// versioned sets, of which "paper" and "tiny" are embedded and any can be replaced by a file.
 //
 // # Design
 //
@@ -136,15 +136,16 @@ func parse(data []byte) Template {
 var (
 	tasks = []string{Rewrite, Aesthetic, Pick, Alignment}
 
-	//go:embed paper
+	//go:embed paper tiny
 	files embed.FS
 
 	// versions are raised with any change of wording: answers to the old words must not be taken for
 	// answers to the new ones.
-	versions = map[string]string{"paper": "1"}
+	versions = map[string]string{"paper": "1", "tiny": "1"}
 )
 
-// Open returns an embedded set: "paper" asks what the paper's Appendix E asks, in this project's words.
+// Open returns an embedded set: "paper" asks what the paper's Appendix E asks, in this project's words; "tiny" names
+// the task and nothing else, as the embedded models were trained.
 func Open(name string) (Set, error) {
 	version, ok := versions[name]
 	if !ok {

@@ -22,15 +22,24 @@ func TestWordingHasVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, task := range tasks {
-		tmpl, ok := template.Paper().Task(task)
-		if !ok {
-			t.Fatalf("no template for %s", task)
+	for _, name := range []string{"paper", "tiny"} {
+		set, err := template.Open(name)
+		if err != nil {
+			t.Fatal(err)
 		}
-		sum := sha256.Sum256([]byte(tmpl.System + "\x00" + tmpl.User))
-		line := tmpl.ID + " " + hex.EncodeToString(sum[:])
-		if !strings.Contains(string(want), line+"\n") {
-			t.Errorf("the wording of %s changed without a new version: raise it, then add the line\n%s", tmpl.ID, line)
+		for _, task := range tasks {
+			tmpl, ok := set.Task(task)
+			if !ok {
+				t.Fatalf("no template for %s", task)
+			}
+			if err := tmpl.Validate("templates."+task, task); err != nil {
+				t.Error(err)
+			}
+			sum := sha256.Sum256([]byte(tmpl.System + "\x00" + tmpl.User))
+			line := tmpl.ID + " " + hex.EncodeToString(sum[:])
+			if !strings.Contains(string(want), line+"\n") {
+				t.Errorf("the wording of %s changed without a new version: raise it, then add the line\n%s", tmpl.ID, line)
+			}
 		}
 	}
 }
@@ -71,7 +80,7 @@ func TestPaperSet(t *testing.T) {
 	if _, ok := set.Task("sharpness"); ok {
 		t.Error("there is a template for a task that nobody has")
 	}
-	if _, err := template.Open("peper"); err == nil || !strings.Contains(err.Error(), "there are paper") {
+	if _, err := template.Open("peper"); err == nil || !strings.Contains(err.Error(), "there are paper, tiny") {
 		t.Errorf("Open of an unknown set: %v", err)
 	}
 }
