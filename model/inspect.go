@@ -2,15 +2,17 @@ package model
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
 	"image/jpeg"
 	"image/png"
 )
 
 // ErrBadPicture says that bytes are not a picture that the system takes: another format, damaged,
-// or claiming more pixels than allowed.
+// claiming more pixels than allowed, animated, in CMYK, or of 16 bits a channel.
 var ErrBadPicture = errors.New("bad picture")
 
 // DefaultMaxPixels is the limit where PictureLimits names none: 4096 x 4096.
@@ -61,19 +63,34 @@ func Measure(data []byte, limits PictureLimits) (PictureInfo, error) {
 	return info, err
 }
 
-// Inspect decodes the whole of a PNG or JPEG, after Measure has found its size within limits, and
-// says whether it is black. Its errors wrap ErrBadPicture.
+// Inspect decodes the whole of a PNG or JPEG, as Decode does, and says whether it is black. Its errors
+// wrap ErrBadPicture.
 func Inspect(data []byte, limits PictureLimits) (PictureInfo, error) {
-	info, c, err := measure(data, limits)
+	img, info, err := decode(data, limits)
 	if err != nil {
 		return PictureInfo{}, err
 	}
-	img, err := c.decode(data)
-	if err != nil {
-		return PictureInfo{}, fmt.Errorf("%w: decode %s of %d bytes: %w", ErrBadPicture, c.format, len(data), err)
-	}
 	info.Black = black(img)
 	return info, nil
+}
+
+// Decode returns the pixels of a PNG or JPEG, after Measure has found nothing against it. Its errors
+// wrap ErrBadPicture.
+func Decode(data []byte, limits PictureLimits) (image.Image, error) {
+	img, _, err := decode(data, limits)
+	return img, err
+}
+
+func decode(data []byte, limits PictureLimits) (image.Image, PictureInfo, error) {
+	info, c, err := measure(data, limits)
+	if err != nil {
+		return nil, PictureInfo{}, err
+	}
+	img, err := c.decode(data)
+	if err != nil {
+		return nil, PictureInfo{}, fmt.Errorf("%w: decode %s of %d bytes: %w", ErrBadPicture, c.format, len(data), err)
+	}
+	return img, info, nil
 }
 
 func measure(data []byte, limits PictureLimits) (PictureInfo, codec, error) {
@@ -92,9 +109,48 @@ func measure(data []byte, limits PictureLimits) (PictureInfo, codec, error) {
 		if cfg.Width <= 0 || cfg.Height <= 0 || int64(cfg.Width) > maxPixels/int64(cfg.Height) {
 			return PictureInfo{}, c, fmt.Errorf("%w: a %s of %d bytes claims %d x %d, over %d pixels", ErrBadPicture, c.format, len(data), cfg.Width, cfg.Height, maxPixels)
 		}
+		if fault := foreign(c, data, cfg); fault != "" {
+			return PictureInfo{}, c, fmt.Errorf("%w: a %s of %d bytes %s; convert it to one picture of 8-bit RGB", ErrBadPicture, c.format, len(data), fault)
+		}
 		return PictureInfo{Width: cfg.Width, Height: cfg.Height, Format: c.format}, c, nil
 	}
 	return PictureInfo{}, codec{}, fmt.Errorf("%w: %d bytes are neither PNG nor JPEG", ErrBadPicture, len(data))
+}
+
+// foreign says what other programs would show of a picture but not what this one would, or "". A CMYK
+// picture without its colour profile, the first frame of many and 16 bits cut to 8 are each another
+// picture than the one its owner scored.
+func foreign(c codec, data []byte, cfg image.Config) string {
+	switch cfg.ColorModel {
+	case color.CMYKModel:
+		return "is in CMYK"
+	case color.RGBA64Model, color.NRGBA64Model, color.Gray16Model:
+		return "has 16 bits a channel"
+	}
+	if c.format == "png" && animated(data[len(c.magic):]) {
+		return "is animated"
+	}
+	return ""
+}
+
+// animated says whether the chunks of a PNG hold an animation control chunk, which stands before the
+// pixels (PNG, third edition, section 11.3.6.1).
+func animated(chunks []byte) bool {
+	const around = 4 + 4 + 4 // length, name, checksum
+	for len(chunks) >= around {
+		switch string(chunks[4:8]) {
+		case "acTL":
+			return true
+		case "IDAT":
+			return false
+		}
+		next := around + int64(binary.BigEndian.Uint32(chunks))
+		if next > int64(len(chunks)) {
+			return false
+		}
+		chunks = chunks[next:]
+	}
+	return false
 }
 
 // black stops at the first pixels that show something, so that ordinary pictures cost next to nothing.

@@ -9,9 +9,11 @@ import (
 	"image/color"
 	"image/jpeg"
 	"image/png"
+	"strings"
 	"testing"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/model/modeltest"
 )
 
 func picture(t testing.TB, format string, w, h int, at func(x, y int) color.Color) []byte {
@@ -92,6 +94,39 @@ func TestInspect(t *testing.T) {
 	}
 }
 
+// What each of them is, is said by both the look at the header and the look at all, and neither takes
+// what the other refuses but for damage further on.
+func TestBadPictures(t *testing.T) {
+	says := map[string]string{
+		"40000 x 40000": "claims 40000 x 40000", "an animated PNG": "is animated", "a CMYK JPEG": "is in CMYK",
+		"16-bit RGB": "16 bits", "16-bit RGBA": "16 bits", "16-bit grey": "16 bits",
+		"no bytes": "0 bytes are neither", "HTML": "neither PNG nor JPEG", "an animated GIF": "neither PNG nor JPEG",
+		"a cut PNG": "decode png",
+	}
+	bad := modeltest.BadPictures(t)
+	for name, data := range bad {
+		_, err := model.Inspect(data, model.PictureLimits{})
+		if !errors.Is(err, model.ErrBadPicture) || !strings.Contains(err.Error(), says[name]) || says[name] == "" {
+			t.Errorf("%s: Inspect: %v; want ErrBadPicture with %q", name, err, says[name])
+		}
+		if _, err := model.Decode(data, model.PictureLimits{}); !errors.Is(err, model.ErrBadPicture) {
+			t.Errorf("%s: Decode: %v", name, err)
+		}
+		if _, err := model.Measure(data, model.PictureLimits{}); (err == nil) != (name == "a cut PNG") {
+			t.Errorf("%s: Measure: %v", name, err)
+		}
+	}
+	// The faults are those named, and not that the pictures are damaged.
+	if img, err := jpeg.Decode(bytes.NewReader(bad["a CMYK JPEG"])); err != nil || img.ColorModel() != color.CMYKModel {
+		t.Errorf("the CMYK picture: %v", err)
+	}
+	for _, name := range []string{"an animated PNG", "16-bit RGB", "16-bit RGBA", "16-bit grey"} {
+		if _, err := png.Decode(bytes.NewReader(bad[name])); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestMeasureAllocatesLittle(t *testing.T) {
 	bomb := claim(picture(t, "png", 8, 8, grey(1)), 40000, 40000)
 	r := testing.Benchmark(func(b *testing.B) {
@@ -109,6 +144,9 @@ func TestMeasureAllocatesLittle(t *testing.T) {
 func FuzzInspect(f *testing.F) {
 	f.Add(picture(f, "png", 8, 4, grey(200)))
 	f.Add(picture(f, "jpeg", 8, 4, grey(0)))
+	for _, data := range modeltest.BadPictures(f) {
+		f.Add(data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		limits := model.PictureLimits{MaxPixels: 1 << 16}
 		info, err := model.Inspect(data, limits)

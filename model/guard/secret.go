@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -62,6 +63,12 @@ func LoadSecret(ref string) (Secret, error) {
 		return Secret{}, fmt.Errorf("%w: api_key: %s has white space or control characters inside; it should hold one line, the key", model.ErrConfig, ref)
 	}
 	return Secret{func() string { return v }}, nil
+}
+
+// Is says whether text is the key, in a time that tells nothing about it. The zero Secret is no text.
+func (s Secret) Is(text string) bool {
+	v := s.value()
+	return v != "" && subtle.ConstantTimeCompare([]byte(v), []byte(text)) == 1
 }
 
 // value is "" for the zero Secret.

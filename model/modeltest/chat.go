@@ -21,6 +21,8 @@ type ChatCaps struct {
 	// Vision: messages may hold pictures of PictureSize x PictureSize pixels, two of them.
 	Vision      bool
 	PictureSize int
+	// Decodes: it looks at the pictures itself, and refuses those that model.Inspect does.
+	Decodes bool
 	// Limits: MaxTokens bounds the answers, and a cut-off one says so.
 	Limits bool
 }
@@ -153,6 +155,14 @@ func RunChat(t *testing.T, open func(t *testing.T) model.Chat, caps ChatCaps) {
 		}
 		if _, err := m.Chat(t.Context(), judge(one, unreadable())); !errors.Is(err, errPicture) {
 			t.Errorf("with a picture that cannot be read: %v; want its error", err)
+		}
+		if !caps.Decodes {
+			return
+		}
+		for name, data := range BadPictures(t) {
+			if _, err := m.Chat(t.Context(), judge(one, PictureOf(data))); !errors.Is(err, model.ErrRejected) {
+				t.Errorf("%s: %v; want ErrRejected", name, err)
+			}
 		}
 	})
 }

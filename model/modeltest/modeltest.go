@@ -44,8 +44,13 @@ func Picture(tb testing.TB, width, height int, shade uint8) model.Picture {
 	if err := png.Encode(&b, img); err != nil {
 		tb.Fatal(err)
 	}
-	sum := sha256.Sum256(b.Bytes())
-	return model.Picture{SHA256: hex.EncodeToString(sum[:]), Bytes: func(context.Context) ([]byte, error) { return b.Bytes(), nil }}
+	return PictureOf(b.Bytes())
+}
+
+// PictureOf is a picture of these bytes, whatever they are.
+func PictureOf(data []byte) model.Picture {
+	sum := sha256.Sum256(data)
+	return model.Picture{SHA256: hex.EncodeToString(sum[:]), Bytes: func(context.Context) ([]byte, error) { return data, nil }}
 }
 
 // errPicture is what a picture says that cannot be read.

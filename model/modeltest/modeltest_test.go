@@ -27,7 +27,7 @@ func (redness) Score(ctx context.Context, reqs []model.ScoreRequest) ([]float64,
 			return nil, fmt.Errorf("picture %d: %w", i, err)
 		}
 		if _, err := model.Inspect(data, model.PictureLimits{}); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("picture %d: %w: %w", i, model.ErrRejected, err)
 		}
 		for _, b := range data {
 			out[i] += float64(b)

@@ -99,9 +99,11 @@ func RunScorer(t *testing.T, open func(t *testing.T) model.Scorer, caps ScorerCa
 		if _, err := m.Score(t.Context(), []model.ScoreRequest{requests[0], {Text: "x", Picture: unreadable()}}); !errors.Is(err, errPicture) {
 			t.Errorf("with a picture that cannot be read: %v; want its error", err)
 		}
-		html := model.Picture{SHA256: "x", Bytes: func(context.Context) ([]byte, error) { return []byte("<html>"), nil }}
-		if _, err := m.Score(t.Context(), []model.ScoreRequest{{Text: "x", Picture: html}}); err == nil {
-			t.Error("HTML got a score")
+		for name, data := range BadPictures(t) {
+			_, err := m.Score(t.Context(), []model.ScoreRequest{{Text: "x", Picture: PictureOf(data)}})
+			if !errors.Is(err, model.ErrRejected) || !errors.Is(err, model.ErrBadPicture) {
+				t.Errorf("%s: %v; want ErrRejected and ErrBadPicture", name, err)
+			}
 		}
 	})
 }

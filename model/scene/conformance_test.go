@@ -17,7 +17,7 @@ func TestConformance(t *testing.T) {
 				t.Fatal(err)
 			}
 			return m
-		}, modeltest.ChatCaps{Seeds: true, Varied: true, Vision: true, PictureSize: scene.Side, Limits: true})
+		}, modeltest.ChatCaps{Seeds: true, Varied: true, Vision: true, PictureSize: scene.Side, Decodes: true, Limits: true})
 	})
 	t.Run("Images", func(t *testing.T) {
 		modeltest.RunImages(t, func(t *testing.T) model.Images {
