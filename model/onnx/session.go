@@ -70,8 +70,8 @@ func load(m *onnxfile.Model, name, path string, o Options) (*Session, error) {
 			s.outputs = append(s.outputs, summary.Outputs[i])
 		}
 	}
-	if len(s.outputs) == 0 {
-		return nil, fmt.Errorf("%s: %w: no outputs", name, onnxfile.ErrModel)
+	if len(s.inputs) == 0 || len(s.outputs) == 0 {
+		return nil, fmt.Errorf("%s: %w: %d inputs and %d outputs; it takes and gives nothing", name, onnxfile.ErrModel, len(s.inputs), len(s.outputs))
 	}
 	options, device, err := o.session(filepath.Dir(path))
 	if err != nil {
