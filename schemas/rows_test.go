@@ -10,7 +10,7 @@ import (
 )
 
 func TestValidate(t *testing.T) {
-	for _, row := range []schemas.Row{prompt, pair, candidate, judgment, reward, pref, visionPref, chat, visionChat, rejected} {
+	for _, row := range []schemas.Row{prompt, pair, candidate, judgment, reward, pref, visionPref, chat, visionChat, rejected, fact, evaluation, judging} {
 		if err := row.Validate(); err != nil {
 			t.Errorf("%T: %v", row, err)
 		}

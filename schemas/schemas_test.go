@@ -38,6 +38,11 @@ var (
 	chat      = schemas.ChatExample{ID: "e1", Task: schemas.TaskRewrite, Messages: slices.Concat(question, good)}
 	rejected  = schemas.Rejected{Stage: "judge", Key: "p1", Reason: "refused"}
 
+	shot       = schemas.ImageRef{SHA256: strings.Repeat("0a", 32), Width: 32, Height: 32}
+	fact       = schemas.Fact{ID: "f1", Group: "g1", Aspect: schemas.Pick, Prompt: "a cat", First: shot, Second: shot, FirstID: "s/1", SecondID: "s/2", Preference: schemas.First, FactSource: schemas.FactHuman, FirstScore: ptr(5), SecondScore: ptr(0)}
+	evaluation = schemas.Evaluation{ID: "v1", Group: "g1", FactID: "f1", Aspect: schemas.Pick, Preference: schemas.First, FactSource: schemas.FactHuman, Messages: slices.Concat(question, good), Images: []schemas.Image{picture, picture}, Order: schemas.Swapped, Score1: 0, Score2: 4, Teacher: "t"}
+	judging    = schemas.JudgmentExample{ID: "w1", Group: "g1", FactID: "f1", Aspect: schemas.Pick, FactSource: schemas.FactHuman, StandardID: "v1", IrrelevantID: "v2", Messages: slices.Concat(question, good), Images: []schemas.Image{picture, picture}, Standard: schemas.AnswerB, StandardScore: 5, IrrelevantScore: 1, Score2: 4, Teacher: "t"}
+
 	visionPref = schemas.VisionPreferencePair{ID: "x1", Kind: schemas.KindJudgment, PromptID: "p1", Prompt: question, Chosen: good, Rejected: bad, Images: []schemas.Image{picture, picture}, ChosenScore: 3, RejectedScore: 0, Margin: 3}
 	visionChat = schemas.VisionChatExample{ID: "e1", Task: schemas.TaskJudgment, Messages: slices.Concat(question, good), Images: []schemas.Image{picture}}
 )
@@ -59,6 +64,9 @@ func TestTables(t *testing.T) {
 	testTable(t, "chat_example", chat)
 	testTable(t, "vision_chat_example", visionChat)
 	testTable(t, "rejected", rejected)
+	testTable(t, "fact", fact)
+	testTable(t, "evaluation", evaluation)
+	testTable(t, "judgment_example", judging)
 }
 
 // testTable compares schema and features of T with the golden file, which is the contract with readers
@@ -98,7 +106,7 @@ func testTable[T schemas.Row](t *testing.T, name string, row T) {
 			t.Errorf("(-written +read):\n%s", diff)
 		}
 		for column, n := range nulls {
-			if n != 0 && !slices.Contains([]string{"aesthetic", "pick", "alignment"}, column) {
+			if n != 0 && !slices.Contains([]string{"aesthetic", "pick", "alignment", "first_score", "second_score"}, column) {
 				t.Errorf("column %s has %d nulls", column, n)
 			}
 		}

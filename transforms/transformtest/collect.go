@@ -22,6 +22,9 @@ func init() {
 	register.DoFn1x0[schemas.Judgment](&collectFn[schemas.Judgment]{})
 	register.DoFn1x0[schemas.Reward](&collectFn[schemas.Reward]{})
 	register.DoFn1x0[schemas.PreferencePair](&collectFn[schemas.PreferencePair]{})
+	register.DoFn1x0[schemas.Fact](&collectFn[schemas.Fact]{})
+	register.DoFn1x0[schemas.Evaluation](&collectFn[schemas.Evaluation]{})
+	register.DoFn1x0[schemas.JudgmentExample](&collectFn[schemas.JudgmentExample]{})
 	register.DoFn1x0[schemas.Rejected](&collectFn[schemas.Rejected]{})
 	register.DoFn1x0[schemas.Count](&collectFn[schemas.Count]{})
 }
