@@ -5,7 +5,10 @@
 //	go run ./bench -full      9,634 prompts and 327,000 calls (about ten minutes)
 //	go run ./bench http|sft   one of them
 //
-// It runs bin/promptmill as its own process, so what it prints is what the operating system counted.
+// It runs bin/promptmill as its own process, so what it prints is what the operating system counted. Its
+// files lie in TMPDIR and are removed at the end. On ext4 new files are dear for some minutes after
+// thousands were removed, and the pictures are thousands of files: wait between two runs, or set TMPDIR
+// to a folder in memory.
 package main
 
 import (

@@ -12,13 +12,16 @@ import (
 	"strings"
 	"syscall"
 
-	_ "github.com/promptmill/promptmill/model/openai"  // backend openai
-	_ "github.com/promptmill/promptmill/model/scene"   // backend scene
-	_ "github.com/promptmill/promptmill/model/txt2img" // backend txt2img
+	_ "github.com/promptmill/promptmill/model/openai"           // backend openai
+	_ "github.com/promptmill/promptmill/model/scene"            // backend scene
+	_ "github.com/promptmill/promptmill/model/trainers/command" // backend command
+	_ "github.com/promptmill/promptmill/model/trainers/rest"    // backend rest
+	_ "github.com/promptmill/promptmill/model/txt2img"          // backend txt2img
 	"github.com/promptmill/promptmill/runners"
 )
 
 func main() {
+	keepHeap()
 	if isWorker(os.Args[1:]) {
 		flag.Parse() // the harness's flags live on flag.CommandLine
 		runners.Init()

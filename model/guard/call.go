@@ -31,7 +31,7 @@ type call struct {
 	tries, failures int
 }
 
-func (c *Client) do(ctx context.Context, method, path string, body []byte, check func([]byte) error) ([]byte, error) {
+func (c *Client) do(ctx context.Context, method, path, contentType string, body []byte, check func([]byte) error) ([]byte, error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var raw any
@@ -45,7 +45,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, check
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Idempotency-Key", idempotencyKey())
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", contentType)
 	}
 	if key := c.key.value(); key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)

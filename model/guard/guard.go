@@ -130,17 +130,24 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 // Errors wrap the context's error, model.ErrRejected, model.ErrConfig or model.ErrUnavailable, and a
 // *StatusError if it was a status that ended the call.
 func (c *Client) Post(ctx context.Context, path string, body []byte, check func([]byte) error) ([]byte, error) {
-	return c.do(ctx, "POST", path, body, check)
+	return c.do(ctx, "POST", path, "application/json", body, check)
 }
 
-// Get is Post without a body.
+// Upload is Post with a body of another type, such as a multipart form.
+func (c *Client) Upload(ctx context.Context, path, contentType string, body []byte, check func([]byte) error) ([]byte, error) {
+	return c.do(ctx, "POST", path, contentType, body, check)
+}
+
+// Get is Post without a body; path may end with a query.
 func (c *Client) Get(ctx context.Context, path string, check func([]byte) error) ([]byte, error) {
-	return c.do(ctx, "GET", path, nil, check)
+	return c.do(ctx, "GET", path, "", nil, check)
 }
 
 func (c *Client) url(path string) string {
 	u := *c.base
+	path, query, _ := strings.Cut(path, "?")
 	u.Path += path
+	u.RawQuery = strings.Trim(u.RawQuery+"&"+query, "&")
 	return u.String()
 }
 

@@ -15,7 +15,13 @@ import (
 // encode writes the request but for n, seed and the closing brace: requests that share the
 // pictures share the bytes.
 func (c *chat) encode(ctx context.Context, req model.ChatRequest) ([]byte, error) {
-	b := append(make([]byte, 0, 4096), `{"model":`...)
+	size := 1024 + len(c.extra)
+	for _, m := range req.Messages {
+		for _, p := range m.Parts {
+			size += 128 + len(p.Text) + len(p.Text)/16 // some bytes are escaped
+		}
+	}
+	b := append(make([]byte, 0, size), `{"model":`...)
 	b = appendString(b, c.name)
 	b = append(b, `,"messages":[`...)
 	for i, m := range req.Messages {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/promptmill/promptmill/model"
 )
@@ -25,12 +26,15 @@ func newFields(kind string, info model.Info) (fields, error) {
 		return nil, fmt.Errorf("response log: %w: %s does not say which weights answer: set the model's revision, "+
 			"or its answers cannot be told from another model's", model.ErrConfig, info.Name)
 	}
-	f := make(fields, 0, 4096)
+	f := (*spareFields.Get().(*fields))[:0]
 	f.text("promptmill response 1")
 	f.text(kind)
 	f.text(info.Weights)
 	return f, nil
 }
+
+// spareFields are buffers to write fields in: a question is some kilobytes, and every call has a key.
+var spareFields = sync.Pool{New: func() any { return new(fields) }}
 
 func (f *fields) text(s string) {
 	f.number(int64(len(s)))
@@ -43,7 +47,11 @@ func (f *fields) real(x float64) {
 	f.number(int64(math.Float64bits(x + 0))) // -0 is 0
 }
 
-func (f *fields) key() key { return sha256.Sum256(*f) }
+// key is the digest; f may not be used after it.
+func (f *fields) key() key {
+	defer spareFields.Put(f)
+	return sha256.Sum256(*f)
+}
 
 func chatKey(info model.Info, req model.ChatRequest) (key, error) {
 	f, err := newFields("chat", info)

@@ -15,9 +15,6 @@ type block struct {
 const gap = `(?: ?\([^)\n]{0,60}\))?["')\]]* ?(?:[:=|-]|is\b|gets\b)? ?[{"'(\[<]*`
 
 var (
-	// label is the name of a thing that is judged, prefix what may announce it.
-	label  = regexp.MustCompile(`^(?:image ?([12])|answer ?([ab]))\b(?:'s)?`)
-	prefix = regexp.MustCompile(`\b(?:output|score|rating|evaluation|judge?ment|assessment)s? (?:for|of) (?:the )?["'(]?$`)
 	// bullet is what may precede a label at the start of its line.
 	bullet = regexp.MustCompile(`^(?:\d[.)] ?)?[ >"'{(\[|•·-]*$`)
 	// separated says that what follows a label sets it off, as a heading is.
@@ -39,7 +36,8 @@ func split(text string) []block {
 	for _, m := range labelled(text) {
 		announced, rest := text[m.start:m.name], text[m.end:]
 		line := text[strings.LastIndexByte(text[:m.start], '\n')+1 : m.start]
-		heading := separated.MatchString(rest) && (bullet.MatchString(line) || strings.HasPrefix(announced, "output"))
+		heading := (opensWith(rest, ":\n") || separated.MatchString(rest)) &&
+			(line == "" || strings.HasPrefix(announced, "output") || bullet.MatchString(line))
 		if !heading && !direct.MatchString(rest) && !summed.MatchString(rest) {
 			continue
 		}
@@ -65,8 +63,8 @@ type mark struct {
 	label            string
 }
 
-// labelled finds all labels of text. The names are searched for as plain text, for every answer comes
-// through here and an expression that may begin with any of its words is slow.
+// labelled finds all labels of text. It searches for plain text, for every answer comes through here and
+// an expression that may begin with any of its words is slow.
 func labelled(text string) []mark {
 	var out []mark
 	for from := 0; ; {
@@ -74,21 +72,67 @@ func labelled(text string) []mark {
 		if at < 0 {
 			return out
 		}
-		m := label.FindStringSubmatch(text[at:])
-		if m == nil {
+		name, length := labelAt(text[at:])
+		if length == 0 {
 			from = at + 1
 			continue
 		}
 		start := at
-		if p := prefix.FindStringIndex(text[max(from, at-40):at]); p != nil {
-			start = max(from, at-40) + p[0]
+		if n := announcement(text[max(from, at-40):at]); n > 0 {
+			start = at - n
 		} else if at > 0 && wordByte(text[at-1]) {
 			from = at + 1
 			continue
 		}
-		from = at + len(m[0])
-		out = append(out, mark{start: start, name: at, end: from, label: m[1] + m[2]})
+		from = at + length
+		out = append(out, mark{start: start, name: at, end: from, label: name})
 	}
+}
+
+// labelAt reads the label that text may begin with, the name of a thing that is judged: image 1, image2,
+// answer a, answer b's. The length is 0 if there is none.
+func labelAt(text string) (name string, length int) {
+	rest, names := "", ""
+	if after, ok := strings.CutPrefix(text, "image"); ok {
+		rest, names = after, "12"
+	} else if after, ok := strings.CutPrefix(text, "answer"); ok {
+		rest, names = after, "ab"
+	}
+	rest = strings.TrimPrefix(rest, " ")
+	if !opensWith(rest, names) || len(rest) > 1 && wordByte(rest[1]) {
+		return "", 0
+	}
+	return rest[:1], len(text) - len(strings.TrimPrefix(rest[1:], "'s"))
+}
+
+// announcement is the length of the words at the end of text that announce a label: output for, score
+// of the, and so on. It is 0 if there are none.
+func announcement(text string) int {
+	rest := text
+	if rest != "" && strings.IndexByte(`"'(`, rest[len(rest)-1]) >= 0 {
+		rest = rest[:len(rest)-1]
+	}
+	rest, ok := strings.CutSuffix(strings.TrimSuffix(rest, "the "), " for ")
+	if !ok {
+		if rest, ok = strings.CutSuffix(rest, " of "); !ok {
+			return 0
+		}
+	}
+	rest = strings.TrimSuffix(rest, "s")
+	for _, word := range announcing {
+		if before, ok := strings.CutSuffix(rest, word); ok && (before == "" || !wordByte(before[len(before)-1])) {
+			return len(text) - len(before)
+		}
+	}
+	return 0
+}
+
+var announcing = []string{"output", "score", "rating", "evaluation", "judgment", "judgement", "assessment"}
+
+// opensWith says whether text begins with one of chars: where it does, most of the expressions need not
+// run.
+func opensWith(text, chars string) bool {
+	return text != "" && strings.IndexByte(chars, text[0]) >= 0
 }
 
 // nextOf is the first place from on where one of two words begins, or -1.
@@ -147,7 +191,7 @@ func (b block) score(least int) reading {
 			continue
 		}
 		line := text[strings.LastIndexByte(text[:m[0]], '\n')+1 : m[0]]
-		if announced.MatchString(text[m[1]:]) || bullet.MatchString(strings.TrimLeft(line, ":= ")) {
+		if opensWith(text[m[1]:], ":") || announced.MatchString(text[m[1]:]) || bullet.MatchString(strings.TrimLeft(line, ":= ")) {
 			field = field.merge(r)
 		} else if prose.fault == NoScore {
 			prose = r

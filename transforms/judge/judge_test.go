@@ -35,7 +35,9 @@ type critic struct {
 	calls      atomic.Int64
 	// seen keeps the last request about each aspect, and its pictures' bytes if they are read.
 	seen sync.Map
-	read atomic.Bool
+	// read has the store of the pictures, if they are to be read. Each is deleted when it was: all
+	// requests about it share one reading.
+	read atomic.Pointer[store.Store]
 }
 
 var theCritic critic
@@ -64,13 +66,16 @@ func (c *critic) Chat(ctx context.Context, req model.ChatRequest) (model.ChatRes
 			return model.ChatResponse{}, fmt.Errorf("seed %d belongs to no attempt", req.Seed)
 		}
 	}
-	if c.read.Load() {
+	if st := c.read.Load(); st != nil {
 		for _, part := range []model.Part{parts[1], parts[3]} {
 			data, err := part.Picture.Bytes(ctx)
 			if err != nil {
 				return model.ChatResponse{}, err
 			}
 			c.seen.Store(part.Picture.SHA256, string(data))
+			if err := (*st).Delete(ctx, store.BlobName(part.Picture.SHA256)); err != nil {
+				return model.ChatResponse{}, err
+			}
 		}
 	}
 	resp := model.ChatResponse{Usage: model.Usage{Calls: 1, PromptTokens: 100, CompletionTokens: 10 * req.N}}
@@ -270,8 +275,8 @@ func TestRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theCritic.read.Store(true)
-	defer theCritic.read.Store(false)
+	theCritic.read.Store(&st)
+	defer theCritic.read.Store(nil)
 	if _, err := run(t, cfg, []schemas.Slate{in}); err != nil {
 		t.Fatal(err)
 	}

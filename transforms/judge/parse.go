@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"bytes"
 	"regexp"
 	"slices"
 	"strings"
@@ -149,11 +150,10 @@ func levelsIn(text string) int {
 // normalise makes one spelling of many: NFKC, lower case, no Markdown, plain dashes and slashes, runs
 // of white space folded within each line, no blank lines at the ends.
 func normalise(answer string) string {
-	if ascii(answer) {
-		answer = strings.ToLower(answer)
-	} else {
-		answer = strings.ToLower(norm.NFKC.String(answer))
+	if text, ok := normaliseASCII(answer); ok {
+		return text
 	}
+	answer = strings.ToLower(norm.NFKC.String(answer))
 	var out strings.Builder
 	out.Grow(len(answer))
 	for _, r := range answer {
@@ -184,12 +184,30 @@ func normalise(answer string) string {
 	return strings.Trim(strings.Join(lines, "\n"), "\n")
 }
 
-// ascii says that text is its own NFKC form for want of any other characters.
-func ascii(text string) bool {
-	for i := range len(text) {
-		if text[i] >= utf8.RuneSelf {
-			return false
+// normaliseASCII is normalise, in one pass, for answers of ASCII alone, as most are.
+func normaliseASCII(answer string) (text string, ok bool) {
+	out := make([]byte, 0, len(answer))
+	space := false // due before the next word of the line
+	for i := range len(answer) {
+		switch c := answer[i]; {
+		case c >= utf8.RuneSelf:
+			return "", false
+		case c == '*' || c == '_' || c == '#' || c == '`':
+		case c == ' ' || c == '\t':
+			space = len(out) > 0 && out[len(out)-1] != '\n'
+		case c == '\n' || c == '\r' || c == '\v' || c == '\f':
+			if space = false; len(out) > 0 {
+				out = append(out, '\n')
+			}
+		default:
+			if space {
+				out, space = append(out, ' '), false
+			}
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			out = append(out, c)
 		}
 	}
-	return true
+	return string(bytes.TrimRight(out, "\n")), true
 }

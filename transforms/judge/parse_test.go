@@ -69,6 +69,9 @@ func TestParse(t *testing.T) {
 			if got := result(parseAs(s.form, crlf)); got != s.want {
 				t.Errorf("with Windows line ends: got %s, want %s", got, s.want)
 			}
+			if got := result(parseAs(s.form, s.answer+"\u200b")); got != s.want {
+				t.Errorf("with a space of no width, so not in ASCII: got %s, want %s", got, s.want)
+			}
 		})
 	}
 }

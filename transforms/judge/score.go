@@ -2,9 +2,7 @@ package judge
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/promptmill/promptmill/model"
@@ -24,6 +22,7 @@ type judged struct {
 // An item is one candidate on one aspect, with what was answered.
 type item struct {
 	candidate schemas.Candidate
+	picture   *model.Picture // the candidate's
 	aspect    string
 
 	judgments []schemas.Judgment
@@ -33,17 +32,19 @@ type item struct {
 
 // score has the slate's candidates judged on all aspects, all at once.
 func (fn *judgeFn) score(ctx context.Context, slate schemas.Slate) (judged, error) {
-	var items []item
+	aspects := fn.Config.Aspects
+	items := make([]item, 0, len(slate.Candidates)*len(aspects))
 	for _, c := range slate.Candidates {
 		if c.Image.SHA256 == "" {
 			continue
 		}
-		for _, a := range fn.Config.Aspects {
-			items = append(items, item{candidate: c, aspect: a})
+		picture := shared(fn.pictures.Picture(c.Image.SHA256), len(aspects))
+		for _, a := range aspects {
+			items = append(items, item{candidate: c, picture: picture, aspect: a})
 		}
 	}
 	slate.Judgments = nil
-	raw := shared(fn.pictures.Picture(slate.Raw.SHA256))
+	raw := shared(fn.pictures.Picture(slate.Raw.SHA256), len(items))
 	out := judged{slate: slate, asked: len(items) * fn.Config.Samples}
 	err := async.Each(ctx, len(items), func(ctx context.Context, i int) error {
 		return fn.ask(ctx, slate, raw, &items[i])
@@ -59,19 +60,27 @@ func (fn *judgeFn) score(ctx context.Context, slate schemas.Slate) (judged, erro
 	return out, nil
 }
 
-// shared is p, read once: every request about a slate has its raw prompt's picture.
-func shared(p model.Picture) model.Picture {
+// shared is p, read once for the readers that are expected: the raw prompt's picture is in every request
+// about a slate, a candidate's in one for each aspect. Then it is let go; who asks again reads again.
+func shared(p model.Picture, readers int) *model.Picture {
 	var mu sync.Mutex
 	var data []byte
-	return model.Picture{SHA256: p.SHA256, Bytes: func(ctx context.Context) ([]byte, error) {
+	return &model.Picture{SHA256: p.SHA256, Bytes: func(ctx context.Context) ([]byte, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if data != nil {
-			return data, nil
+		got := data
+		if got == nil {
+			var err error
+			if got, err = p.Bytes(ctx); err != nil {
+				return nil, err
+			}
 		}
-		var err error
-		data, err = p.Bytes(ctx)
-		return data, err
+		if readers--; readers > 0 {
+			data = got
+		} else {
+			data = nil
+		}
+		return got, nil
 	}}
 }
 
@@ -85,7 +94,7 @@ type try struct {
 }
 
 // ask asks for the samples of it, and again for those that do not parse, until no attempt is left.
-func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, raw model.Picture, it *item) error {
+func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, raw *model.Picture, it *item) error {
 	cfg := fn.Config
 	req := fn.request(slate, raw, it)
 	tries := make([]try, cfg.Samples)
@@ -136,9 +145,8 @@ func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, raw model.Pictu
 }
 
 // request is the question about it: the pictures under their labels, then the aspect's rubric.
-func (fn *judgeFn) request(slate schemas.Slate, first model.Picture, it *item) model.ChatRequest {
+func (fn *judgeFn) request(slate schemas.Slate, raw *model.Picture, it *item) model.ChatRequest {
 	t, _ := fn.Config.Templates.Task(it.aspect) // Validate saw to it
-	second := fn.pictures.Picture(it.candidate.Image.SHA256)
 	req := model.ChatRequest{
 		Sampling: model.Sampling{Temperature: fn.Config.Temperature, TopP: fn.Config.TopP, MaxTokens: fn.Config.MaxTokens},
 		Template: t.ID,
@@ -146,30 +154,15 @@ func (fn *judgeFn) request(slate schemas.Slate, first model.Picture, it *item) m
 	for _, m := range t.Messages(slate.Prompt.Text) {
 		msg := model.Text(m.Role, m.Content)
 		if m.Role == schemas.RoleUser {
-			msg.Parts = []model.Part{{Text: "Image 1:"}, {Picture: &first}, {Text: "Image 2:"}, {Picture: &second}, {Text: m.Content}}
+			msg.Parts = []model.Part{{Text: "Image 1:"}, {Picture: raw}, {Text: "Image 2:"}, {Picture: it.picture}, {Text: m.Content}}
 		}
 		req.Messages = append(req.Messages, msg)
 	}
 	return req
 }
 
-// read takes the scores from an answer. One that was cut off is not used even where its scores are
-// there: it would be training data later on.
+// read takes the scores from an answer.
 func read(a model.Answer, attempt int) try {
-	text := strings.ToValidUTF8(a.Text, "\uFFFD") // Parquet's strings are UTF-8
-	t := try{answer: text, detail: text, attempt: attempt}
-	var err error
-	switch a.Finish {
-	case model.FinishLength:
-		err = Truncated
-	case model.FinishFilter:
-		err = Refusal
-	default:
-		t.scores, err = ParseImages(a.Text)
-	}
-	var f Fault
-	if errors.As(err, &f) {
-		t.reason = string(f)
-	}
-	return t
+	r := readReply(a, ParseImages)
+	return try{scores: r.Scores, answer: r.Text, reason: r.Fault, detail: r.Detail, attempt: attempt}
 }
