@@ -3,7 +3,7 @@ GO      ?= go
 OUT     ?= demo-out
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: setup build demo test lint fmt bench golden
+.PHONY: setup build demo test test-trainers lint fmt bench golden
 
 setup: ## fetch the modules that this platform needs
 	$(GO) list -deps -test ./... >/dev/null
@@ -16,6 +16,9 @@ demo: build ## the main job on 256 real prompts and the procedural models
 
 test: ## every test
 	$(GO) test ./...
+
+test-trainers: ## real TRL and LLaMA-Factory on tiny random models, on the CPU; fetches about 12 GB once
+	model/trainers/command/testdata/test_trainers.sh
 
 lint: ## golangci-lint with .golangci.yml
 	$(LINT) run ./...
