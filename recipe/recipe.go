@@ -153,7 +153,7 @@ func (r *Recipe) Bind(cache string) error {
 	r.Rewrite.Model, r.Rewrite.Cache, r.Rewrite.Seed, r.Rewrite.Template = r.Models.Policy, cache, r.Seed, set.Rewrite
 	r.Imagegen.Model, r.Imagegen.Cache, r.Imagegen.Seed = r.Models.Images, cache, r.Seed
 	r.Judge.Model, r.Judge.Cache, r.Judge.Seed, r.Judge.Templates = r.Models.Judge, cache, r.Seed, set
-	r.Prefer.Aspects, r.Prefer.Template = r.Judge.Aspects, set.Rewrite
+	r.Prefer.Aspects, r.Prefer.Template, r.Prefer.Continues = r.Judge.Aspects, set.Rewrite, r.Rewrite.Continues
 	return nil
 }
 

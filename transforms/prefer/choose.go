@@ -89,8 +89,7 @@ func (fn *preferFn) choose(slate schemas.Slate, all []scored) (pair schemas.Pref
 	case margin.Cmp(big.NewRat(thousandths(fn.Config.MinMargin), 1000)) < 0:
 		return pair, nil, Margin
 	}
-	chosen := []schemas.Message{{Role: schemas.RoleAssistant, Content: best.Text}}
-	rejected := []schemas.Message{{Role: schemas.RoleAssistant, Content: worst.Text}}
+	chosen, rejected := fn.Config.said(slate.Prompt, best.Candidate), fn.Config.said(slate.Prompt, worst.Candidate)
 	return schemas.PreferencePair{
 		ID:   schemas.PreferenceID(schemas.KindRewrite, slate.Prompt.ID, chosen, rejected),
 		Kind: schemas.KindRewrite, PromptID: slate.Prompt.ID,
@@ -99,6 +98,15 @@ func (fn *preferFn) choose(slate schemas.Slate, all []scored) (pair schemas.Pref
 		ChosenScore: best.reward.Total, RejectedScore: worst.reward.Total, Margin: float(margin),
 		Policy: best.Policy, Judge: slate.Judgments[0].Judge,
 	}, margin, ""
+}
+
+// said is the policy's turn that a candidate came from.
+func (c Config) said(p schemas.Prompt, candidate schemas.Candidate) []schemas.Message {
+	text := candidate.Text
+	if c.Continues != "" {
+		text = strings.TrimPrefix(text, p.Text+c.Continues)
+	}
+	return []schemas.Message{{Role: schemas.RoleAssistant, Content: text}}
 }
 
 // noCandidate is the dead letter of a prompt without any reward.

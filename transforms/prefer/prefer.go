@@ -57,6 +57,8 @@ const (
 
 // Config says what makes a pair.
 type Config struct {
+	// Continues is the rewriting's: a pair has what the policy said, which a candidate may have more than.
+	Continues string `json:"continues,omitempty" yaml:"-"`
 	// Template is the one the policy was asked with: a pair's prompt is exactly what it saw.
 	Template template.Template `json:"template" yaml:"-"`
 	// Aspects are those that are added up, each once.

@@ -167,6 +167,16 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+// Where the policy continues the prompt, a pair has what it said and no more.
+func TestContinues(t *testing.T) {
+	cfg := prefer.DefaultConfig()
+	cfg.Continues = ", "
+	got := run(t, cfg, []schemas.Slate{slate("cat", each(3, 3, 3), each(1, 1, 1))})
+	if len(got.Pairs) != 1 || got.Pairs[0].Chosen[0].Content != "version 0" || got.Pairs[0].Rejected[0].Content != "version 1" {
+		t.Errorf("pairs %+v", got.Pairs)
+	}
+}
+
 func TestAspectsLeftOut(t *testing.T) {
 	cfg := prefer.DefaultConfig()
 	cfg.Aspects = []string{schemas.Pick}
@@ -293,7 +303,7 @@ func TestAgainstNaive(t *testing.T) {
 }
 
 func TestConfigRoundTrip(t *testing.T) {
-	cfg := prefer.Config{Template: template.Paper().Rewrite, Aspects: []string{"pick"}, MinSamples: 1, MinMargin: 0.5}
+	cfg := prefer.Config{Continues: ", ", Template: template.Paper().Rewrite, Aspects: []string{"pick"}, MinSamples: 1, MinMargin: 0.5}
 	transformtest.RoundTrip(t, cfg)
 }
 

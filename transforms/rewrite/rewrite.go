@@ -57,6 +57,9 @@ type Config struct {
 	Candidates  int     `json:"candidates" yaml:"candidates"`
 	Temperature float64 `json:"temperature" yaml:"temperature"`
 	TopP        float64 `json:"top_p" yaml:"top_p"`
+	// Continues is for a policy whose answers continue the prompt (as MagicPrompt's do) instead of being a prompt of their
+	// own: what stands between the two, as in ", ". A candidate is then the prompt, this and the answer. "" for the others.
+	Continues string `json:"continues,omitempty" yaml:"continues"`
 	// MaxTokens bounds an answer in the policy's tokens; an answer that reaches it is cut off.
 	MaxTokens int `json:"max_tokens" yaml:"max_tokens"`
 	// MaxClipTokens bounds a candidate in the tokens of CLIP, which reads no more than 77.

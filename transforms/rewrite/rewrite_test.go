@@ -206,6 +206,31 @@ func TestSample(t *testing.T) {
 	}
 }
 
+// A policy that continues the prompt has it in front of what it says, and the length counts both.
+func TestContinues(t *testing.T) {
+	cfg := config(t)
+	cfg.Continues = ", "
+	got, err := run(t, cfg, prompts("twins", "empty"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, s := range got.Slates {
+		for _, c := range s.Candidates {
+			texts = append(texts, c.Text)
+		}
+	}
+	slices.Sort(texts)
+	want := []string{"empty, good, 0 and 1", "empty, good, 0 and 2", "empty, good, 0 and 3", "twins, twin 0", "twins, twin 1"}
+	if d := cmp.Diff(want, texts); d != "" {
+		t.Error(d)
+	}
+	cfg.MaxClipTokens = rewrite.ClipTokens("twins, twin 0") - 1
+	if got, err = run(t, cfg, prompts("twins")); err != nil || len(got.Rejected) != cfg.Candidates || got.Rejected[0].Reason != "too_long" {
+		t.Errorf("one token too many: %+v, %v", got.Rejected, err)
+	}
+}
+
 // everyPrompt are all scripts that do not fail the bundle, and plain ones.
 func everyPrompt() []schemas.Prompt {
 	texts := []string{"plain", "twins", "twins after retry", "refuses once", "refuses", "blocked", "empty", "long", "cut", "cut always", "rejected", "down", "down later"}
@@ -311,6 +336,7 @@ func TestFailsBundle(t *testing.T) {
 
 func TestConfigRoundTrip(t *testing.T) {
 	cfg := rewrite.Config{
+		Continues: ", ",
 		Model: model.Spec{Backend: "b", Model: "m", Endpoint: "http://h", APIKey: "env:K", Revision: "r", Concurrency: 1, AttemptTimeout: 2, TotalTimeout: 3, Options: map[string]string{"a": "b"}},
 		Cache: "c", Template: template.Template{ID: "i", System: "s", User: "{prompt}"},
 		Candidates: 1, Temperature: 2, TopP: 0.5, MaxTokens: 4, MaxClipTokens: 5, Retries: 6, ExtraAttempts: 7, Seed: 8, InFlight: 9,

@@ -58,7 +58,7 @@ func (fn *rewriteFn) sample(ctx context.Context, p schemas.Prompt) (sampled, err
 		var still []int
 		for k, i := range missing {
 			answer := resp.Answers[k]
-			text, reason := usable(answer, cfg.MaxClipTokens)
+			text, reason := cfg.candidate(p.Text, answer)
 			tries[i] = try{text: text, reason: reason, detail: answer.Text, attempts: attempt + 1}
 			if reason != "" {
 				still = append(still, i)
@@ -85,8 +85,8 @@ func (fn *rewriteFn) sample(ctx context.Context, p schemas.Prompt) (sampled, err
 	return out, nil
 }
 
-// usable cleans an answer and gives the reason for which it is no candidate, "" if it is one.
-func usable(a model.Answer, maxClipTokens int) (text, reason string) {
+// candidate makes a candidate of an answer about a prompt, or gives the reason for which it is none.
+func (c Config) candidate(prompt string, a model.Answer) (text, reason string) {
 	switch a.Finish {
 	case model.FinishLength:
 		return "", CutOff
@@ -99,7 +99,11 @@ func usable(a model.Answer, maxClipTokens int) (text, reason string) {
 		return "", Empty
 	case refusal.MatchString(text):
 		return "", Refusal
-	case ClipTokens(text) > maxClipTokens:
+	}
+	if c.Continues != "" {
+		text = prompt + c.Continues + text
+	}
+	if ClipTokens(text) > c.MaxClipTokens {
 		return "", TooLong
 	}
 	return text, ""
