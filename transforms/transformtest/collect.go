@@ -6,27 +6,27 @@ package transformtest
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/schemas"
 )
 
+// Package register's generated callers would take gigabytes of the compiler's memory for these ten; reflection will do.
 func init() {
-	register.DoFn1x0[schemas.Slate](&collectFn[schemas.Slate]{})
-	register.DoFn1x0[schemas.Candidate](&collectFn[schemas.Candidate]{})
-	register.DoFn1x0[schemas.Judgment](&collectFn[schemas.Judgment]{})
-	register.DoFn1x0[schemas.Reward](&collectFn[schemas.Reward]{})
-	register.DoFn1x0[schemas.PreferencePair](&collectFn[schemas.PreferencePair]{})
-	register.DoFn1x0[schemas.Fact](&collectFn[schemas.Fact]{})
-	register.DoFn1x0[schemas.Evaluation](&collectFn[schemas.Evaluation]{})
-	register.DoFn1x0[schemas.JudgmentExample](&collectFn[schemas.JudgmentExample]{})
-	register.DoFn1x0[schemas.Rejected](&collectFn[schemas.Rejected]{})
-	register.DoFn1x0[schemas.Count](&collectFn[schemas.Count]{})
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[collectFn[schemas.Slate]](), reflect.TypeFor[collectFn[schemas.Candidate]](),
+		reflect.TypeFor[collectFn[schemas.Judgment]](), reflect.TypeFor[collectFn[schemas.Reward]](),
+		reflect.TypeFor[collectFn[schemas.PreferencePair]](), reflect.TypeFor[collectFn[schemas.Fact]](),
+		reflect.TypeFor[collectFn[schemas.Evaluation]](), reflect.TypeFor[collectFn[schemas.JudgmentExample]](),
+		reflect.TypeFor[collectFn[schemas.Rejected]](), reflect.TypeFor[collectFn[schemas.Count]](),
+	} {
+		beam.RegisterType(t)
+	}
 }
 
 // sinks hold what was collected in this process, by the number that their DoFn carries.
