@@ -1,20 +1,22 @@
-# promptmill: `make demo` runs the main job, `make test` the tests. Needs Go and a C compiler, nothing else.
+# promptmill: `make demo` runs the main job, `make test` the tests. Needs Go and a C compiler, and pip or npm once.
 GO      ?= go
 OUT     ?= demo-out
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: setup build demo test test-trainers lint fmt bench golden
 
-setup: ## fetch the modules that this platform needs
+setup: build ## fetch the modules that this platform needs, and ONNX Runtime by pip or npm
 	$(GO) list -deps -test ./... >/dev/null
+	bin/promptmill doctor --install
 
 build: ## bin/promptmill
 	$(GO) build -o bin/promptmill ./cmd/promptmill
 
-demo: build ## the main job on 256 real prompts and the procedural models
-	bin/promptmill preference --recipe demo --models scene --out $(OUT)
+demo: build ## the main job on 256 real prompts and the tiny models; without ONNX Runtime on the procedural ones
+	@models=$$(bin/promptmill doctor --install >&2 && echo tiny || { echo "going on without ONNX Runtime: --models scene" >&2; echo scene; }) && \
+	set -x && bin/promptmill preference --recipe demo --models $$models --out $(OUT) && bin/promptmill report --out $(OUT)
 
-test: ## every test
+test: setup ## every test
 	$(GO) test ./...
 
 test-trainers: ## real TRL and LLaMA-Factory on tiny random models, on the CPU; fetches about 12 GB once

@@ -46,8 +46,8 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// report prints err for people and returns its exit code.
-func report(w io.Writer, err error) int {
+// explain prints err for people and returns its exit code.
+func explain(w io.Writer, err error) int {
 	if err != nil {
 		fmt.Fprintln(w, "promptmill:", err)
 	}

@@ -41,7 +41,7 @@ func inProcess(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	var e logs
 	root := newRoot(&o, &e)
 	root.SetArgs(args)
-	code = report(&e, root.ExecuteContext(t.Context()))
+	code = explain(&e, root.ExecuteContext(t.Context()))
 	return code, o.String(), e.String()
 }
 

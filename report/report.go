@@ -1,0 +1,157 @@
+// Package report shows people what is in a snapshot: one HTML page without scripts or outside files, pictures
+// included, that can be sent to a colleague.
+package report
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/snapshot"
+)
+
+// A page is what page.html shows.
+type page struct {
+	Manifest snapshot.Manifest
+	Stages   []stage
+	Shown    []pair
+	Pairs    int64
+}
+
+// A stage is a line of the ledger.
+type stage struct {
+	Name                    string
+	In, Out, Filtered, Dead int64
+	Reasons                 string
+}
+
+// A pair is a preference pair with its three pictures.
+type pair struct {
+	schemas.PreferencePair
+	Prompt                string
+	Raw                   template.URL
+	ChosenText, WorstText string
+	Best, Worst           template.URL
+}
+
+//go:embed page.html
+var text string
+
+var layout = template.Must(template.New("page").Parse(text))
+
+// Preference writes a page about a preference snapshot of st to w: its ledger, and limit of its pairs with the
+// pictures, evenly chosen from the widest margin to the narrowest. The pictures are read from the store cache; one
+// that is not there leaves a gap.
+func Preference(ctx context.Context, w io.Writer, st, cache store.Store, m snapshot.Manifest, limit int) error {
+	p := page{Manifest: m, Stages: stages(m.Counts), Pairs: m.Rows["rewrite"]}
+	var pairs []schemas.PreferencePair
+	if err := rows(ctx, st, m, "rewrite", func(r schemas.PreferencePair) error {
+		pairs = append(pairs, r)
+		return nil
+	}); err != nil {
+		return err
+	}
+	slices.SortFunc(pairs, func(a, b schemas.PreferencePair) int {
+		return cmp.Or(cmp.Compare(b.Margin, a.Margin), cmp.Compare(a.ID, b.ID))
+	})
+	pairs = spread(pairs, limit)
+	candidates, raw := map[string]schemas.Candidate{}, map[string]string{}
+	for _, r := range pairs {
+		candidates[r.ChosenID], candidates[r.RejectedID] = schemas.Candidate{}, schemas.Candidate{}
+	}
+	if err := rows(ctx, st, m, "candidates", func(c schemas.Candidate) error {
+		if _, wanted := candidates[c.ID]; wanted {
+			candidates[c.ID] = c
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := rows(ctx, st, m, "judgments", func(j schemas.Judgment) error {
+		if _, wanted := candidates[j.CandidateID]; wanted {
+			raw[j.PromptID] = j.Image1
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, r := range pairs {
+		best, worst := candidates[r.ChosenID], candidates[r.RejectedID]
+		p.Shown = append(p.Shown, pair{
+			PreferencePair: r, Prompt: r.Prompt[len(r.Prompt)-1].Content, ChosenText: best.Text, WorstText: worst.Text,
+			Raw: picture(ctx, cache, raw[r.PromptID]), Best: picture(ctx, cache, best.Image.SHA256), Worst: picture(ctx, cache, worst.Image.SHA256),
+		})
+	}
+	// Whole or not at all: a page that ends in the middle looks like one with few pairs.
+	var b bytes.Buffer
+	if err := layout.Execute(&b, p); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func rows[T schemas.Row](ctx context.Context, st store.Store, m snapshot.Manifest, config string, fn func(T) error) error {
+	var shards []schemas.Shard
+	for _, s := range m.Shards {
+		if s.Config == config {
+			shards = append(shards, s)
+		}
+	}
+	if err := parquetio.Rows(ctx, st, shards, fn); err != nil {
+		return fmt.Errorf("report: read %s of run %s: %w", config, m.RunID, err)
+	}
+	return nil
+}
+
+// spread takes limit elements at even distances, the first and the last among them.
+func spread[T any](all []T, limit int) []T {
+	if len(all) <= limit || limit < 2 {
+		return all[:min(len(all), max(limit, 0))]
+	}
+	out := make([]T, limit)
+	for i := range out {
+		out[i] = all[i*(len(all)-1)/(limit-1)]
+	}
+	return out
+}
+
+// picture is a blob as a data URL, "" if it cannot be read.
+func picture(ctx context.Context, cache store.Store, sha string) template.URL {
+	data, err := store.GetBlob(ctx, cache, sha)
+	kind := http.DetectContentType(data)
+	if err != nil || !strings.HasPrefix(kind, "image/") {
+		return ""
+	}
+	return template.URL("data:" + kind + ";base64," + base64.StdEncoding.EncodeToString(data))
+}
+
+func stages(counts []schemas.Count) []stage {
+	var out []stage
+	for _, c := range counts {
+		i := slices.IndexFunc(out, func(s stage) bool { return s.Name == c.Stage })
+		if i < 0 {
+			out = append(out, stage{
+				Name: c.Stage, In: ledger.Total(counts, c.Stage, schemas.In), Out: ledger.Total(counts, c.Stage, schemas.Out),
+				Filtered: ledger.Total(counts, c.Stage, schemas.Filtered), Dead: ledger.Total(counts, c.Stage, schemas.Dead),
+			})
+			i = len(out) - 1
+		}
+		if c.Outcome == schemas.Filtered || c.Outcome == schemas.Dead {
+			out[i].Reasons = strings.TrimPrefix(fmt.Sprintf("%s, %s %d", out[i].Reasons, c.Reason, c.N), ", ")
+		}
+	}
+	return slices.DeleteFunc(out, func(s stage) bool { return s.In == 0 && s.Out == 0 })
+}
