@@ -3,7 +3,7 @@
 //
 //	go run ./bench            everything at a tenth of full size (about two minutes)
 //	go run ./bench -full      9,634 prompts and 327,000 calls (about ten minutes)
-//	go run ./bench http|sft   one of them
+//	go run ./bench http|sft|train   one of them
 //
 // It runs bin/promptmill as its own process, so what it prints is what the operating system counted. Its
 // files lie in TMPDIR and are removed at the end. On ext4 new files are dear for some minutes after
@@ -26,16 +26,17 @@ import (
 func main() {
 	full := flag.Bool("full", false, "run at full size: 9,634 prompts, 327,000 calls")
 	bin := flag.String("bin", "bin/promptmill", "the promptmill `binary` to measure")
+	python := flag.String("python", "python3", "the `program` to run PyTorch with, where it is there")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, flag.Args(), *bin, *full); err != nil {
+	if err := run(ctx, flag.Args(), *bin, *python, *full); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string, bin string, full bool) error {
+func run(ctx context.Context, args []string, bin, python string, full bool) error {
 	which := "all"
 	if len(args) > 0 {
 		which = args[0]
@@ -47,6 +48,10 @@ func run(ctx context.Context, args []string, bin string, full bool) error {
 		return bareChild(ctx, args[1])
 	case "serve": // a child of the http benchmark, so that the server's CPU is not the client's
 		return serveChild(ctx)
+	case "train-child": // the train benchmark's, so that CPU and memory are a trainer's alone
+		return trainChild(ctx)
+	case "train":
+		return benchTrain(ctx, python)
 	}
 	bin, err := filepath.Abs(bin)
 	if err != nil {
@@ -65,13 +70,16 @@ func run(ctx context.Context, args []string, bin string, full bool) error {
 		if err := benchSFT(ctx, bin, dir); err != nil {
 			return err
 		}
-		return benchHTTP(ctx, bin, dir, full)
+		if err := benchHTTP(ctx, bin, dir, full); err != nil {
+			return err
+		}
+		return benchTrain(ctx, python)
 	case "sft":
 		return benchSFT(ctx, bin, dir)
 	case "http":
 		return benchHTTP(ctx, bin, dir, full)
 	}
-	return fmt.Errorf("no benchmark %q: there are http and sft", which)
+	return fmt.Errorf("no benchmark %q: there are http, sft and train", which)
 }
 
 // A cost is what one finished process took.

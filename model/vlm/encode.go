@@ -3,7 +3,6 @@ package vlm
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/promptmill/promptmill/model"
 )
@@ -28,14 +27,8 @@ func (m *Model) Encoder(ctx context.Context) (*Encoder, error) {
 // Prompt returns a conversation's tokens, and the places among them of the pictures' features, in order. What Chat would
 // refuse is model.ErrRejected here too.
 func (e *Encoder) Prompt(messages []model.Message) (ids []int32, slots []int, err error) {
-	s := e.m.settings
-	text, err := s.template.render(messages)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", model.ErrRejected, err)
-	}
-	ids = e.m.tokens.Encode(text, s.bos == "" || !strings.HasPrefix(text, s.bos))
-	if len(ids) == 0 {
-		return nil, nil, fmt.Errorf("%w: the chat template makes nothing of the conversation", model.ErrRejected)
+	if ids, err = e.m.tokenize(messages); err != nil {
+		return nil, nil, err
 	}
 	var each []int
 	for _, message := range messages {
@@ -45,15 +38,11 @@ func (e *Encoder) Prompt(messages []model.Message) (ids []int32, slots []int, er
 			}
 		}
 	}
-	if ids, err = s.image.place(ids, each); err != nil {
+	if ids, err = e.m.layOut(ids, each); err != nil {
 		return nil, nil, err
 	}
-	ids = s.padding.apply(ids)
-	if s.text.Context > 0 && len(ids) >= s.text.Context {
-		return nil, nil, e.m.tooLong(len(ids))
-	}
 	for i, id := range ids {
-		if id == s.image.token && len(slots) < len(each)*e.places {
+		if id == e.m.settings.image.token && len(slots) < len(each)*e.places {
 			slots = append(slots, i)
 		}
 	}
@@ -61,9 +50,7 @@ func (e *Encoder) Prompt(messages []model.Message) (ids []int32, slots []int, er
 }
 
 // Answer returns an answer's tokens and the end behind them.
-func (e *Encoder) Answer(text string) []int32 {
-	return append(e.m.tokens.Encode(text, false), e.m.settings.eos[0])
-}
+func (e *Encoder) Answer(text string) []int32 { return e.m.answer(text) }
 
 // Pixels returns an encoded picture as the vision encoder takes it, [3, height, width]. A picture that cannot be decoded is
 // model.ErrBadPicture.

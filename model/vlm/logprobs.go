@@ -33,7 +33,7 @@ func (m *Model) LogProbs(ctx context.Context, messages []model.Message, answers 
 	}
 	out := make([][]float64, len(answers))
 	for i, answer := range answers {
-		ids := append(m.tokens.Encode(answer, false), m.settings.eos[0])
+		ids := m.answer(answer)
 		if m.settings.text.Context > 0 && len(p.ids)+len(ids) > m.settings.text.Context {
 			return nil, fmt.Errorf("answer %d: %w", i, m.tooLong(len(p.ids)+len(ids)))
 		}

@@ -17,17 +17,9 @@ type prompt struct {
 
 // newPrompt writes a conversation, encodes its pictures and puts their places in.
 func (m *Model) newPrompt(ctx context.Context, messages []model.Message) (*prompt, error) {
-	s := m.settings
-	text, err := s.template.render(messages)
+	ids, err := m.tokenize(messages)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", model.ErrRejected, err)
-	}
-	ids := m.tokens.Encode(text, s.bos == "" || !strings.HasPrefix(text, s.bos))
-	if s.text.Context > 0 && len(ids) >= s.text.Context { // before anything is computed
-		return nil, m.tooLong(len(ids))
-	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("%w: the chat template makes nothing of the conversation", model.ErrRejected)
+		return nil, err
 	}
 	p := &prompt{}
 	var each []int // features of each picture
@@ -43,14 +35,46 @@ func (m *Model) newPrompt(ctx context.Context, messages []model.Message) (*promp
 			p.features, p.pictures, each = append(p.features, f...), append(p.pictures, part.Picture.SHA256), append(each, len(f))
 		}
 	}
-	if p.ids, err = s.image.place(ids, each); err != nil {
+	if p.ids, err = m.layOut(ids, each); err != nil {
 		return nil, err
 	}
-	p.ids = s.padding.apply(p.ids)
-	if s.text.Context > 0 && len(p.ids) >= s.text.Context {
-		return nil, m.tooLong(len(p.ids))
-	}
 	return p, nil
+}
+
+// tokenize is what the chat template makes of a conversation.
+func (m *Model) tokenize(messages []model.Message) ([]int32, error) {
+	s := m.settings
+	text, err := s.template.render(messages)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", model.ErrRejected, err)
+	}
+	ids := m.tokens.Encode(text, s.bos == "" || !strings.HasPrefix(text, s.bos))
+	if s.text.Context > 0 && len(ids) >= s.text.Context { // before anything is computed
+		return nil, m.tooLong(len(ids))
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%w: the chat template makes nothing of the conversation", model.ErrRejected)
+	}
+	return ids, nil
+}
+
+// layOut makes room for pictures of so many features each, and pads.
+func (m *Model) layOut(ids []int32, each []int) ([]int32, error) {
+	s := m.settings
+	ids, err := s.image.place(ids, each)
+	if err != nil {
+		return nil, err
+	}
+	ids = s.padding.apply(ids)
+	if s.text.Context > 0 && len(ids) >= s.text.Context {
+		return nil, m.tooLong(len(ids))
+	}
+	return ids, nil
+}
+
+// answer are the tokens of an answer and the first end token after them.
+func (m *Model) answer(text string) []int32 {
+	return append(m.tokens.Encode(text, false), m.settings.eos[0])
 }
 
 func (m *Model) tooLong(tokens int) error {

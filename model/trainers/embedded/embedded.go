@@ -1,4 +1,5 @@
-// Package embedded trains small ONNX graphs in the process, on ONNX Runtime and without any other framework.
+// Package embedded trains small ONNX graphs in the process, on ONNX Runtime and without any other framework. Package tune
+// below it trains whole models with it, as the backend of this name.
 //
 //	p, err := embedded.NewParams(nil, forward)
 //	g, err := embedded.Compile(forward, "loss", p, example, 1)
