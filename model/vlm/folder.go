@@ -59,10 +59,15 @@ func readJSON(folder, name string, v any) error {
 	return nil
 }
 
-// digest identifies what answers: the graphs, the files that hold their weights and every configuration file.
-func digest(folder string, graphs []string) (string, error) {
+// Digest is the identity of a folder's model, which answers, pairs and checkpoints carry as its weights: over the graphs
+// of a variant ("" for the plain ones), the files that hold their weights and every configuration file.
+func Digest(folder, variant string) (string, error) {
 	var files []string
-	for _, path := range graphs {
+	for _, graph := range []string{visionGraph, embedGraph, decoderGraph} {
+		path, err := graphPath(folder, graph, variant)
+		if err != nil {
+			return "", err
+		}
 		files = append(files, path)
 		m, err := onnxfile.Open(path, onnxfile.Limits{})
 		if err != nil {

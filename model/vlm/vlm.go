@@ -138,7 +138,7 @@ func (m *Model) load(ctx context.Context, folder string) error {
 	if m.settings, err = readSettings(folder, m.tokens); err != nil {
 		return err
 	}
-	weights, err := digest(folder, paths)
+	weights, err := Digest(folder, o.Variant)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func (j *job) run(ctx context.Context) (model.TrainStatus, error) {
 		return none, err
 	}
 	start := localPath(j.TrainJob.Start)
-	have, err := onnx.Digest(start)
+	have, err := vlm.Digest(start, "")
 	if err != nil {
 		return none, fail(fmt.Errorf("the model to start from: %w", err))
 	}
@@ -69,7 +69,7 @@ func (j *job) run(ctx context.Context) (model.TrainStatus, error) {
 	}
 	status := last.status(model.TrainSucceeded)
 	status.Checkpoint = result
-	status.Weights, err = onnx.Digest(result)
+	status.Weights, err = vlm.Digest(result, "")
 	return status, err
 }
 

@@ -18,7 +18,6 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/modeltest"
-	"github.com/promptmill/promptmill/model/onnx"
 	_ "github.com/promptmill/promptmill/model/trainers/embedded/tune"
 	"github.com/promptmill/promptmill/model/vlm"
 	"github.com/promptmill/promptmill/schemas"
@@ -145,7 +144,7 @@ func seen(t *testing.T, n int) []schemas.VisionChatExample {
 
 func jobOf(t *testing.T, id, method, start string, data ...string) model.TrainJob {
 	t.Helper()
-	weights, err := onnx.Digest(start)
+	weights, err := vlm.Digest(start, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +251,7 @@ func TestLearns(t *testing.T) {
 	if s.State != model.TrainSucceeded || s.Metrics["accuracy"] != 1 || s.Metrics["loss"] > .9 || s.Metrics["kl"] == 0 {
 		t.Errorf("%+v", s)
 	}
-	if digest, err := onnx.Digest(s.Checkpoint); err != nil || digest != s.Weights || filepath.Dir(s.Checkpoint) != handle {
+	if digest, err := vlm.Digest(s.Checkpoint, ""); err != nil || digest != s.Weights || filepath.Dir(s.Checkpoint) != handle {
 		t.Errorf("checkpoint %s: %s, %v; want the weights %s", s.Checkpoint, digest, err, s.Weights)
 	}
 	probability := func(dir, answer string) float64 {
