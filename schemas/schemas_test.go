@@ -102,7 +102,8 @@ func testTable[T schemas.Row](t *testing.T, name string, row T) {
 		// A list of no elements comes back empty, not nil.
 		same := cmp.Comparer(func(a, b []schemas.Message) bool { return slices.Equal(a, b) })
 		images := cmp.Comparer(func(a, b []schemas.Image) bool { return len(a) == len(b) && (len(a) == 0 || cmp.Equal(a[0], b[0])) })
-		if diff := cmp.Diff(rows, back, same, images); diff != "" {
+		metrics := cmp.Comparer(func(a, b []schemas.Metric) bool { return slices.Equal(a, b) })
+		if diff := cmp.Diff(rows, back, same, images, metrics); diff != "" {
 			t.Errorf("(-written +read):\n%s", diff)
 		}
 		for column, n := range nulls {

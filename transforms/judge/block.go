@@ -16,9 +16,9 @@ const gap = `(?: ?\([^)\n]{0,60}\))?["')\]]* ?(?:[:=|-]|is\b|gets\b)? ?[{"'(\[<]
 
 var (
 	// bullet is what may precede a label at the start of its line.
-	bullet = regexp.MustCompile(`^(?:\d[.)] ?)?[ >"'{(\[|•·-]*$`)
+	bullet = regexp.MustCompile(`^(?:\d[.)] ?)?[ <>"'{(\[|•·-]*$`)
 	// separated says that what follows a label sets it off, as a heading is.
-	separated = regexp.MustCompile(`^(?: ?\([^)\n]{0,60}\))?["')]* ?(?:[:=|{]|- |\n|$|(?:score|rating)\b)`)
+	separated = regexp.MustCompile(`^(?: ?\([^)\n]{0,60}\))?["')>]* ?(?:[:=|{]|- |\n|$|(?:score|rating)\b)`)
 	// direct says that a label's number follows at once.
 	direct = regexp.MustCompile(`^` + gap + `(?:(?:score|rating)\b` + filler + `)?` + number)
 	// summed is the short form with parts before the score: image 1 color 3 contrast 1. score 2.
@@ -90,19 +90,27 @@ func labelled(text string) []mark {
 }
 
 // labelAt reads the label that text may begin with, the name of a thing that is judged: image 1, image2,
-// answer a, answer b's. The length is 0 if there is none.
+// answer a, answer b's; answer 1 is another name of answer a. The length is 0 if there is none.
 func labelAt(text string) (name string, length int) {
 	rest, names := "", ""
 	if after, ok := strings.CutPrefix(text, "image"); ok {
 		rest, names = after, "12"
 	} else if after, ok := strings.CutPrefix(text, "answer"); ok {
-		rest, names = after, "ab"
+		rest, names = after, "ab12"
 	}
 	rest = strings.TrimPrefix(rest, " ")
 	if !opensWith(rest, names) || len(rest) > 1 && wordByte(rest[1]) {
 		return "", 0
 	}
-	return rest[:1], len(text) - len(strings.TrimPrefix(rest[1:], "'s"))
+	name = rest[:1]
+	switch {
+	case names == "12":
+	case name == "1":
+		name = "a"
+	case name == "2":
+		name = "b"
+	}
+	return name, len(text) - len(strings.TrimPrefix(rest[1:], "'s"))
 }
 
 // announcement is the length of the words at the end of text that announce a label: output for, score

@@ -51,7 +51,7 @@ var (
 	over    = regexp.MustCompile(`^ ?\(?(?:/|out of|of) ?(?:an? |the )?(?:possible |maximum |max |total )*(?:of )?(` + number + `)`)
 	ofScale = regexp.MustCompile(`^ ?\(?on (?:an?|the) (?:(\d+)(?: to |-)(\d+) |(\d+)[- ]point )?scale(?: (?:of|from) (\d+)(?: ?(?:-|to) ?(\d+))?)?`)
 	percent = regexp.MustCompile(`^ ?(?:%|percent)`)
-	ranged  = regexp.MustCompile(`^(?:\+| ?(?:-|to|~|or|and|point|&|\.\.+) ?(?:` + number + `|(?:an?|one) (?:half|quarter))| \.?\d|[.,:'/]\d)`)
+	ranged  = regexp.MustCompile(`^(?:\+| ?(?:\+/-|±|-|to|~|or|and|point|&|\.\.+) ?(?:` + number + `|(?:an?|one) (?:half|quarter))| \.?\d|[.,:'/]\d)`)
 	ended   = regexp.MustCompile(`^ ?(?:$|[\n.,;:)|}!/(]|- |explanation\b)`)
 )
 

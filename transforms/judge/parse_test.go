@@ -57,7 +57,7 @@ func result(s judge.Scores, err error) string {
 
 func TestParse(t *testing.T) {
 	all := shapes(t)
-	if len(all) < 60 {
+	if len(all) < 200 {
 		t.Errorf("only %d shapes", len(all))
 	}
 	for _, s := range all {

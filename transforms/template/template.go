@@ -3,8 +3,9 @@
 //
 // # Design
 //
-// A template is text with the one placeholder {prompt}, so a user can write one without learning a
-// language and nothing in a prompt can be taken for an instruction of it. It travels to the workers by
+// A template is text with a few placeholders ({prompt} and those of package-level constants), filled in one
+// pass, so a user can write one without learning a language and nothing in a prompt or an answer can be
+// taken for an instruction of it. It travels to the workers by
 // value inside a Config: a worker needs no file. Where the pictures stand among the words is fixed by
 // the judge and not part of a template.
 package template
@@ -15,6 +16,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -22,8 +24,17 @@ import (
 	"github.com/promptmill/promptmill/schemas"
 )
 
-// Placeholder stands for the raw prompt in a template.
-const Placeholder = "{prompt}"
+// Placeholder stands for the raw prompt in a template. The others are for single kinds of task.
+const (
+	Placeholder = "{prompt}"
+	// Better stands, in a teacher's cue, for the picture that people preferred: Image 1 or Image 2.
+	Better = "{better}"
+	// Question, AnswerA and AnswerB stand, where answers are judged, for what was asked about the pictures and
+	// the two answers to it.
+	Question = "{question}"
+	AnswerA  = "{answer_a}"
+	AnswerB  = "{answer_b}"
+)
 
 // Tasks that a Set has a template for; the aspects' tasks are named as the aspects are.
 const (
@@ -31,6 +42,10 @@ const (
 	Aesthetic = schemas.Aesthetic
 	Pick      = schemas.Pick
 	Alignment = schemas.Alignment
+	// Teacher and Judgment before an aspect name the teacher's cue, which follows the aspect's question, and the
+	// question which of two answers about the pictures is better.
+	Teacher  = "teacher_"
+	Judgment = "judgment_"
 )
 
 // A Template is the wording of one question.
@@ -45,16 +60,20 @@ type Template struct {
 }
 
 // Messages are the system message, if there is one, and the user's message about the raw prompt.
-func (t Template) Messages(prompt string) []schemas.Message {
+func (t Template) Messages(prompt string) []schemas.Message { return t.Fill(Placeholder, prompt) }
+
+// Fill is Messages for any placeholders: each is followed by the text to put in its place.
+func (t Template) Fill(values ...string) []schemas.Message {
 	var out []schemas.Message
 	if t.System != "" {
 		out = append(out, schemas.Message{Role: schemas.RoleSystem, Content: t.System})
 	}
-	return append(out, schemas.Message{Role: schemas.RoleUser, Content: strings.ReplaceAll(t.User, Placeholder, prompt)})
+	return append(out, schemas.Message{Role: schemas.RoleUser, Content: strings.NewReplacer(values...).Replace(t.User)})
 }
 
 // Validate joins the faults of t, each beginning with path, the place of t in the recipe. The
-// template of the aesthetic aspect must not mention the prompt, that of any other task must.
+// template of the aesthetic aspect must not mention the prompt, that of any other task must; a cue must say
+// what is better, and a question about answers must show both.
 func (t Template) Validate(path, task string) error {
 	var errs []error
 	if t.ID == "" {
@@ -62,6 +81,12 @@ func (t Template) Validate(path, task string) error {
 	}
 	if strings.TrimSpace(t.User) == "" {
 		errs = append(errs, fmt.Errorf("%s.user: empty; write the question", path))
+	} else if needs := placeholders(task); needs != nil {
+		for _, p := range needs {
+			if !strings.Contains(t.User, p) {
+				errs = append(errs, fmt.Errorf("%s.user: lacks %s; put it where its text goes", path, p))
+			}
+		}
 	} else if has := strings.Contains(t.User, Placeholder); has != (task != Aesthetic) {
 		if has {
 			errs = append(errs, fmt.Errorf("%s.user: has %s, but aesthetics are judged without the text; remove it", path, Placeholder))
@@ -72,7 +97,18 @@ func (t Template) Validate(path, task string) error {
 	return errors.Join(errs...)
 }
 
-// A Set has a template for each task.
+// placeholders are those that a cue, or a question about answers, must have; nil for any other task.
+func placeholders(task string) []string {
+	switch {
+	case strings.HasPrefix(task, Teacher):
+		return []string{Better}
+	case strings.HasPrefix(task, Judgment):
+		return []string{AnswerA, AnswerB}
+	}
+	return nil
+}
+
+// A Set has a template for each task. The embedded set "tiny" has no cues: no teacher is asked in its words.
 type Set struct {
 	Name      string   `json:"name" yaml:"name"`
 	Version   string   `json:"version" yaml:"version"`
@@ -80,6 +116,13 @@ type Set struct {
 	Aesthetic Template `json:"aesthetic" yaml:"aesthetic"`
 	Pick      Template `json:"pick" yaml:"pick"`
 	Alignment Template `json:"alignment" yaml:"alignment"`
+
+	TeacherAesthetic  Template `json:"teacher_aesthetic,omitzero" yaml:"teacher_aesthetic,omitempty"`
+	TeacherPick       Template `json:"teacher_pick,omitzero" yaml:"teacher_pick,omitempty"`
+	TeacherAlignment  Template `json:"teacher_alignment,omitzero" yaml:"teacher_alignment,omitempty"`
+	JudgmentAesthetic Template `json:"judgment_aesthetic,omitzero" yaml:"judgment_aesthetic,omitempty"`
+	JudgmentPick      Template `json:"judgment_pick,omitzero" yaml:"judgment_pick,omitempty"`
+	JudgmentAlignment Template `json:"judgment_alignment,omitzero" yaml:"judgment_alignment,omitempty"`
 }
 
 // task is the place of a task's template in s, nil for a task that sets do not have.
@@ -93,6 +136,18 @@ func (s *Set) task(name string) *Template {
 		return &s.Pick
 	case Alignment:
 		return &s.Alignment
+	case Teacher + Aesthetic:
+		return &s.TeacherAesthetic
+	case Teacher + Pick:
+		return &s.TeacherPick
+	case Teacher + Alignment:
+		return &s.TeacherAlignment
+	case Judgment + Aesthetic:
+		return &s.JudgmentAesthetic
+	case Judgment + Pick:
+		return &s.JudgmentPick
+	case Judgment + Alignment:
+		return &s.JudgmentAlignment
 	}
 	return nil
 }
@@ -134,7 +189,10 @@ func parse(data []byte) Template {
 }
 
 var (
-	tasks = []string{Rewrite, Aesthetic, Pick, Alignment}
+	tasks = []string{
+		Rewrite, Aesthetic, Pick, Alignment, Teacher + Aesthetic, Teacher + Pick, Teacher + Alignment,
+		Judgment + Aesthetic, Judgment + Pick, Judgment + Alignment,
+	}
 
 	//go:embed paper tiny
 	files embed.FS
@@ -154,6 +212,9 @@ func Open(name string) (Set, error) {
 	s := Set{Name: name, Version: version}
 	for _, task := range tasks {
 		data, err := files.ReadFile(name + "/" + task + ".txt")
+		if placeholders(task) != nil && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return Set{}, fmt.Errorf("template set %s: %w", name, err)
 		}

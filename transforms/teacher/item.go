@@ -1,0 +1,131 @@
+package teacher
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/judge"
+	"github.com/promptmill/promptmill/transforms/parquetio"
+)
+
+func init() {
+	parquetio.Register[Item]()
+	parquetio.Register[schemas.Evaluation]()
+	register.DoFn3x1[context.Context, Item, func(schemas.Evaluation), error](&embedFn{})
+}
+
+// An Item is an Evaluation that names its pictures instead of holding them: what is handed on until the last
+// shard is written, and what judgments are made from.
+type Item struct {
+	// The fields of schemas.Evaluation.
+	ID         string            `json:"id" parquet:"id,optional,zstd"`
+	Group      string            `json:"group" parquet:"group,optional,zstd"`
+	FactID     string            `json:"fact_id" parquet:"fact_id,optional,zstd"`
+	Source     string            `json:"source" parquet:"source,optional,dict,zstd"`
+	Aspect     string            `json:"aspect" parquet:"aspect,optional,dict,zstd"`
+	Preference string            `json:"preference" parquet:"preference,optional,dict,zstd"`
+	FactSource string            `json:"fact_source" parquet:"fact_source,optional,dict,zstd"`
+	Messages   []schemas.Message `json:"messages" parquet:"messages,optional,list" parquet-element:",optional"`
+	Order      string            `json:"order" parquet:"order,optional,dict,zstd"`
+	Score1     float64           `json:"score1" parquet:"score1,optional"`
+	Score2     float64           `json:"score2" parquet:"score2,optional"`
+	Attempt    int32             `json:"attempt" parquet:"attempt,optional"`
+	Template   string            `json:"template" parquet:"template,optional,dict,zstd"`
+	Teacher    string            `json:"teacher" parquet:"teacher,optional,dict,zstd"`
+	// Prompt is the fact's, Image1 and Image2 the pictures in the order in which they were shown.
+	Prompt string           `json:"prompt" parquet:"prompt,optional,zstd"`
+	Image1 schemas.ImageRef `json:"image1" parquet:"image1,optional"`
+	Image2 schemas.ImageRef `json:"image2" parquet:"image2,optional"`
+}
+
+// RowKey is the fact: items ascend by its rank, as facts are chosen.
+func (it Item) RowKey() string { return it.FactID }
+
+// RowTie is the item's ID.
+func (it Item) RowTie() string { return it.ID }
+
+// Answer is the teacher's text.
+func (it Item) Answer() string { return it.Messages[len(it.Messages)-1].Content }
+
+// Validate wants what schemas.Evaluation wants.
+func (it Item) Validate() error {
+	unread := schemas.Image{Bytes: []byte{0}, Path: "not read yet"}
+	return it.Evaluation(unread, unread).Validate()
+}
+
+// Evaluation is the row of the set, with its pictures.
+func (it Item) Evaluation(first, second schemas.Image) schemas.Evaluation {
+	return schemas.Evaluation{
+		ID: it.ID, Group: it.Group, FactID: it.FactID, Source: it.Source, Aspect: it.Aspect, Preference: it.Preference,
+		FactSource: it.FactSource, Messages: it.Messages, Images: []schemas.Image{first, second}, Order: it.Order,
+		Score1: it.Score1, Score2: it.Score2, Attempt: it.Attempt, Template: it.Template, Teacher: it.Teacher,
+	}
+}
+
+// item is what is kept of an answer.
+func (fn *teachFn) item(f schemas.Fact, order string, r judge.Reply, attempt int) Item {
+	stored, _ := fn.Config.Stored.Task(f.Aspect) // Validate saw to it
+	first, second := shown(f, order)
+	messages := append(stored.Messages(f.Prompt), schemas.Message{Role: schemas.RoleAssistant, Content: r.Text})
+	return Item{
+		ID:    schemas.VisionID(schemas.TaskEvaluation, messages, first.SHA256, second.SHA256),
+		Group: f.Group, FactID: f.ID, Source: f.Source, Aspect: f.Aspect, Preference: f.Preference, FactSource: f.FactSource,
+		Messages: messages, Order: order, Score1: r.Scores.First, Score2: r.Scores.Second, Attempt: int32(attempt),
+		Template: stored.ID, Teacher: fn.asker.Weights(), Prompt: f.Prompt, Image1: first, Image2: second,
+	}
+}
+
+// Embed reads the pictures of every item of a PCollection<Item> from the store at the URL cache and returns
+// the PCollection<schemas.Evaluation>. It is the last step before the sink: rows with pictures are to cross no
+// shuffle.
+func Embed(s beam.Scope, cache string, items beam.PCollection) beam.PCollection {
+	return beam.ParDo(s.Scope("teacher.Embed"), &embedFn{Cache: cache}, items)
+}
+
+type embedFn struct {
+	Cache string
+
+	store store.Store
+}
+
+func (fn *embedFn) Setup(ctx context.Context) (err error) {
+	fn.store, err = store.Open(ctx, fn.Cache)
+	return err
+}
+
+func (fn *embedFn) ProcessElement(ctx context.Context, it Item, emit func(schemas.Evaluation)) error {
+	first, second, err := Pictures(ctx, fn.store, it.Image1, it.Image2)
+	if err != nil {
+		return fmt.Errorf("teacher: row %s: %w", it.ID, err)
+	}
+	emit(it.Evaluation(first, second))
+	return nil
+}
+
+// Pictures reads two pictures from the store that has them as blobs, for a row that embeds them.
+func Pictures(ctx context.Context, st store.Store, one, other schemas.ImageRef) (first, second schemas.Image, err error) {
+	if first, err = picture(ctx, st, one); err == nil {
+		second, err = picture(ctx, st, other)
+	}
+	return first, second, err
+}
+
+func picture(ctx context.Context, st store.Store, ref schemas.ImageRef) (schemas.Image, error) {
+	data, err := store.GetBlob(ctx, st, ref.SHA256)
+	if err != nil {
+		return schemas.Image{}, fmt.Errorf("picture %s: %w", ref.SHA256, err)
+	}
+	info, err := model.Measure(data, model.PictureLimits{MaxPixels: int64(ref.Width) * int64(ref.Height)})
+	if err != nil {
+		return schemas.Image{}, fmt.Errorf("picture %s: %w", ref.SHA256, err)
+	}
+	return schemas.Image{Bytes: data, Path: ref.SHA256 + endings[info.Format]}, nil
+}
+
+var endings = map[string]string{"png": ".png", "jpeg": ".jpg"}

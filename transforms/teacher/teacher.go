@@ -1,0 +1,230 @@
+// Package teacher has a strong model explain what people said about pictures. Facts go in; what comes out
+// are evaluations of two pictures whose scores agree with the fact: the evaluation set (paper 3.1).
+//
+// # Design
+//
+// The teacher is shown the evaluation question with a cue behind it, a line that says which picture people
+// preferred; the pictures stand in a seeded order. An answer is kept only if its scores agree with the fact
+// strictly, and only if it does not give the cue away. What is stored is the question without the cue, in
+// the words that the policy will be asked in, and the answer as it came. Any other answer is asked for again
+// with another seed, until the retries are used up: the reason of the last one is the fact's.
+//
+// Facts without a preference (pictures that were drawn for the set and that nobody judged) have no cue.
+// The question is asked in both orders, and kept if both answers prefer the same picture; it is never
+// presented as something that people said.
+//
+// The ledger has two stages because their units differ: Stage counts facts, StageAnswers the answers that
+// were asked for with a cue, accepted or not: out over in is the teacher's acceptance rate. A share of the
+// facts is asked in the other order as well, once, for nothing but the position bias. Summarise reads both
+// from the counts.
+package teacher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/async"
+	"github.com/promptmill/promptmill/transforms/deadletter"
+	"github.com/promptmill/promptmill/transforms/judge"
+	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/template"
+)
+
+func init() {
+	register.DoFn6x1[context.Context, beam.EventTime, schemas.Fact, func(beam.EventTime, Item), func(schemas.Rejected), func(schemas.Count), error](&teachFn{})
+	register.Emitter2[beam.EventTime, Item]()
+	register.Emitter1[schemas.Rejected]()
+	register.Emitter1[schemas.Count]()
+}
+
+// Stages in the ledger and in dead letters.
+const (
+	Stage        = "teacher"
+	StageAnswers = "teacher_answers"
+	// StageBias has Used counts only: see Summarise.
+	StageBias = "teacher_bias"
+)
+
+// Reasons for which an answer, or in the end its fact, is left out. An answer that does not parse has a
+// judge.Fault for a reason, and a fact whose last answer was one is dead, as are those that got no answer.
+const (
+	// Contradicts: the scores say the opposite of the fact.
+	Contradicts = "contradicts"
+	// Equal: both pictures have one score.
+	Equal = "equal"
+	// Leak: the answer gives the cue away.
+	Leak = "leak"
+	// Disagrees: in the other order the other picture is better.
+	Disagrees = "disagrees"
+	// Tie: people found neither picture better, so there is nothing to agree with.
+	Tie = "tie"
+	// OtherAspect: the fact is about an aspect that is not asked for.
+	OtherAspect = "other_aspect"
+)
+
+// Config says how the teacher is asked.
+type Config struct {
+	// Model is the teacher; Cache is the URL of the response log, whose store has the pictures.
+	Model model.Spec `json:"model" yaml:"-"`
+	Cache string     `json:"cache" yaml:"-"`
+	// Questions has what the teacher is asked, with the cues; Stored what the set's rows ask, in the words in
+	// which the policy will be asked.
+	Questions template.Set `json:"questions" yaml:"-"`
+	Stored    template.Set `json:"stored" yaml:"-"`
+	// Aspects are those whose facts are used, each once.
+	Aspects     []string `json:"aspects" yaml:"aspects"`
+	Temperature float64  `json:"temperature" yaml:"temperature"`
+	TopP        float64  `json:"top_p" yaml:"top_p"`
+	// MaxTokens bounds an answer in the teacher's tokens; an answer that reaches it is not used.
+	MaxTokens int `json:"max_tokens" yaml:"max_tokens"`
+	// Retries is how often an answer that is not kept is asked for again.
+	Retries int `json:"retries" yaml:"retries"`
+	// BothOrders is the share of the facts, by hash, that are asked in the other order too.
+	BothOrders float64 `json:"both_orders" yaml:"both_orders"`
+	// Seed is the run's.
+	Seed int64 `json:"seed" yaml:"-"`
+	// InFlight bounds the facts at work in one bundle; it does not bound a server's load.
+	InFlight int `json:"in_flight" yaml:"in_flight"`
+}
+
+// DefaultConfig asks for the paper's two aspects in its words. Model, Cache and Seed are left to the caller.
+func DefaultConfig() Config {
+	return Config{
+		Questions: template.Paper(), Stored: template.Paper(), Aspects: []string{schemas.Aesthetic, schemas.Pick},
+		Temperature: 0.9, TopP: 0.9, MaxTokens: 1024, Retries: 2, BothOrders: 0.05, InFlight: 24,
+	}
+}
+
+// Validate joins all faults of c, each beginning with its place in a recipe.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("teacher."+format, args...))
+		}
+	}
+	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
+	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
+	check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(judge.Aspects(), ", "))
+	for i, a := range c.Aspects {
+		if !slices.Contains(judge.Aspects(), a) {
+			check(false, "aspects[%d]: there is no %q; there are %s", i, a, strings.Join(judge.Aspects(), ", "))
+			continue
+		}
+		check(!slices.Contains(c.Aspects[:i], a), "aspects[%d]: %q stands there twice", i, a)
+		question, _ := c.Questions.Task(a)
+		cue, _ := c.Questions.Task(template.Teacher + a)
+		stored, _ := c.Stored.Task(a)
+		errs = append(errs, question.Validate("teacher.questions."+a, a),
+			cue.Validate("teacher.questions."+template.Teacher+a, template.Teacher+a), stored.Validate("teacher.stored."+a, a))
+	}
+	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
+	check(c.Temperature != 0 || c.Retries == 0, "temperature: 0 gives the same answer %d times more; raise it, or set retries to 0", c.Retries)
+	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
+	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
+	check(c.Retries >= 0 && c.Retries <= 100, "retries: %d is not in 0..100", c.Retries)
+	check(c.BothOrders >= 0 && c.BothOrders <= 1, "both_orders: %v is not in 0..1", c.BothOrders)
+	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
+	return errors.Join(errs...)
+}
+
+// Teach asks the teacher about every fact of a PCollection<schemas.Fact>. It returns a PCollection<Item> of
+// the answers kept, at most one a fact, in no order; a PCollection<schemas.Rejected> of the facts that got no
+// answer that parses; and the PCollection<schemas.Count> of the stages. It panics if cfg is not valid.
+func Teach(s beam.Scope, cfg Config, facts beam.PCollection) (items, rejected, counts beam.PCollection) {
+	s = s.Scope("teacher.Teach")
+	if err := cfg.Validate(); err != nil {
+		panic(err)
+	}
+	return beam.ParDo3(s, &teachFn{Config: cfg}, facts)
+}
+
+type teachFn struct {
+	Config Config
+
+	asker  *judge.Asker
+	bundle async.Bundle[schemas.Fact, taught]
+	tally  ledger.Tally
+}
+
+func (fn *teachFn) Setup(ctx context.Context) (err error) {
+	c := fn.Config
+	fn.asker, err = judge.OpenAsker(ctx, c.Model, c.Cache, model.Sampling{Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens})
+	if err != nil {
+		return fmt.Errorf("teacher: %w", err)
+	}
+	return nil
+}
+
+func (fn *teachFn) StartBundle(ctx context.Context, _ func(beam.EventTime, Item), _ func(schemas.Rejected), _ func(schemas.Count)) {
+	fn.tally.Reset()
+	fn.bundle.Start(ctx, fn.Config.InFlight, fn.teach)
+}
+
+func (fn *teachFn) ProcessElement(_ context.Context, t beam.EventTime, f schemas.Fact, items func(beam.EventTime, Item), rejected func(schemas.Rejected), _ func(schemas.Count)) error {
+	return fn.bundle.Submit(t, f, fn.take(items, rejected))
+}
+
+func (fn *teachFn) FinishBundle(_ context.Context, items func(beam.EventTime, Item), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
+	if err := fn.bundle.Finish(fn.take(items, rejected)); err != nil {
+		return err
+	}
+	fn.tally.Flush(counts)
+	return nil
+}
+
+// take emits and counts what became of one fact; it runs on the bundle's goroutine.
+func (fn *teachFn) take(items func(beam.EventTime, Item), rejected func(schemas.Rejected)) func(beam.EventTime, taught) {
+	return func(t beam.EventTime, got taught) {
+		f := got.fact
+		fn.tally.In(Stage, 1)
+		fn.tally.Spent(Stage, got.usage)
+		for _, fate := range got.answers {
+			fn.tally.In(StageAnswers, 1)
+			fn.tally.Used(StageAnswers, label(asked, f.Aspect, f.Source, got.order), 1)
+			if fate != "" {
+				fn.tally.Filtered(StageAnswers, fate, 1)
+				continue
+			}
+			fn.tally.Out(StageAnswers, 1)
+			fn.tally.Used(StageAnswers, label(kept, f.Aspect, f.Source, got.order), 1)
+		}
+		if got.bias != "" {
+			fn.tally.Used(StageBias, label(got.bias, f.Aspect, f.Source), 1)
+		}
+		switch {
+		case got.reason == "":
+			fn.tally.Out(Stage, 1)
+			items(t, got.item)
+		case isFilter(got.reason):
+			fn.tally.Filtered(Stage, got.reason, 1)
+		default:
+			fn.tally.Dead(Stage, got.reason, 1)
+			rejected(got.letter())
+		}
+	}
+}
+
+func isFilter(reason string) bool {
+	return slices.Contains([]string{Contradicts, Equal, Leak, Disagrees, Tie, OtherAspect}, reason)
+}
+
+// letter is the dead letter of a fact. Its payload is the fact.
+func (got taught) letter() schemas.Rejected {
+	r := deadletter.Row(Stage, got.fact.ID, got.reason, got.attempts, got.detail, schemas.Prompt{})
+	payload, err := json.Marshal(got.fact)
+	if err != nil {
+		payload = []byte(err.Error()) // a score that is no number: facts refuses them
+	}
+	r.Payload = string(payload)
+	return r
+}
