@@ -3,7 +3,7 @@ GO      ?= go
 OUT     ?= demo-out
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: setup build demo test test-trainers lint fmt bench golden
+.PHONY: setup build demo test test-trainers test-engines lint fmt bench golden
 
 setup: build ## fetch the modules that this platform needs, and ONNX Runtime by pip or npm
 	$(GO) list -deps -test ./... >/dev/null
@@ -21,6 +21,9 @@ test: setup ## every test
 
 test-trainers: ## real TRL and LLaMA-Factory on tiny random models, on the CPU; fetches about 12 GB once
 	model/trainers/command/testdata/test_trainers.sh
+
+test-engines: ## the same rows in process, on a separate job server and on a real standalone Flink, whatever is killed; needs a JDK, Maven, pip
+	$(GO) test -tags engines -count=1 -timeout 15m -run 'TestJobServer|TestEngineFaults|TestFlink' -v ./cmd/promptmill
 
 lint: ## golangci-lint with .golangci.yml
 	$(LINT) run ./...

@@ -11,15 +11,18 @@ import (
 	"strings"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/runners/engine"
 	"github.com/promptmill/promptmill/transforms/dedup"
 	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/imagegen"
 	"github.com/promptmill/promptmill/transforms/judge"
+	"github.com/promptmill/promptmill/transforms/metajudge"
 	"github.com/promptmill/promptmill/transforms/prefer"
 	"github.com/promptmill/promptmill/transforms/rewrite"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 	"github.com/promptmill/promptmill/transforms/source"
 	"github.com/promptmill/promptmill/transforms/template"
+	"github.com/promptmill/promptmill/transforms/train"
 )
 
 //go:embed paper.yaml demo.yaml
@@ -47,11 +50,21 @@ type Recipe struct {
 	Imagegen  imagegen.Config `json:"imagegen" yaml:"imagegen"`
 	Judge     judge.Config    `json:"judge" yaml:"judge"`
 	Prefer    prefer.Config   `json:"prefer" yaml:"prefer"`
+	// JudgmentPairs are pairs of the judge's own answers.
+	JudgmentPairs metajudge.Config `json:"judgment_pairs,omitzero" yaml:"judgment_pairs"`
 
 	SFT     SFT            `json:"sft" yaml:"sft"`
 	Parquet Parquet        `json:"parquet" yaml:"parquet"`
 	Gates   snapshot.Gates `json:"gates" yaml:"gates"`
-	Plan    Plan           `json:"plan" yaml:"plan"`
+
+	Training   Training     `json:"training" yaml:"training"`
+	DPO        train.Params `json:"dpo" yaml:"dpo"`
+	SelfReward SelfReward   `json:"selfreward" yaml:"selfreward"`
+	Metrics    Metrics      `json:"metrics" yaml:"metrics"`
+
+	Plan Plan `json:"plan" yaml:"plan"`
+	// Engine says where and how a cluster runs the job; it decides nothing about the rows.
+	Engine engine.Config `json:"engine,omitzero" yaml:"engine"`
 }
 
 // Select says how much of the prompt set to use.
@@ -149,10 +162,12 @@ func (r *Recipe) Bind(cache string) error {
 	if err != nil {
 		return err
 	}
-	r.Prompts.Seed, r.Pairs.Seed, r.Dedup.Seed = r.Seed, r.Seed, r.Seed
+	r.Prompts.Seed, r.Pairs.Seed, r.Metrics.Prompts.Seed, r.Dedup.Seed = r.Seed, r.Seed, r.Seed, r.Seed
 	r.Rewrite.Model, r.Rewrite.Cache, r.Rewrite.Seed, r.Rewrite.Template = r.Models.Policy, cache, r.Seed, set.Rewrite
 	r.Imagegen.Model, r.Imagegen.Cache, r.Imagegen.Seed = r.Models.Images, cache, r.Seed
 	r.Judge.Model, r.Judge.Cache, r.Judge.Seed, r.Judge.Templates = r.Models.Judge, cache, r.Seed, set
+	p := &r.JudgmentPairs
+	p.Model, p.Cache, p.Seed, p.Templates = r.Models.Judge, cache, r.Seed, set
 	r.Prefer.Aspects, r.Prefer.Template, r.Prefer.Continues = r.Judge.Aspects, set.Rewrite, r.Rewrite.Continues
 	return nil
 }
@@ -187,6 +202,11 @@ func (r *Recipe) Validate() error {
 	if r.Select.Prompts < 0 {
 		fault("select.prompts", "%d is negative; 0 takes all prompts", r.Select.Prompts)
 	}
+	for i, a := range r.JudgmentPairs.Aspects {
+		if r.JudgmentPairs.Asked > 0 && slices.Contains(judge.Aspects(), a) && !slices.Contains(r.Judge.Aspects, a) {
+			fault(fmt.Sprintf("judgment_pairs.aspects[%d]", i), "%s is not among judge.aspects, so there are no answers to judge; take it out, or set judgment_pairs.asked to 0", a)
+		}
+	}
 	if p := r.SFT.ValidationPermille; p < 0 || p > 999 {
 		fault("sft.validation_permille", "%d is not in 0..999; 20 keeps 2%% for validation", p)
 	}
@@ -199,7 +219,7 @@ func (r *Recipe) Validate() error {
 	return errors.Join(append(errs,
 		Under("prompts", r.Prompts.Validate()), Under("pairs", r.Pairs.Validate()),
 		r.Heldout.Validate(), r.Dedup.Validate(),
-		r.Rewrite.Validate(), r.Imagegen.Validate(), r.Judge.Validate(), r.Prefer.Validate(), r.Gates.Validate())...)
+		r.Rewrite.Validate(), r.Imagegen.Validate(), r.Judge.Validate(), r.Prefer.Validate(), r.JudgmentPairs.Validate(), r.Gates.Validate(), r.validateLoop(), r.Engine.Validate())...)
 }
 
 // Under gives faults of package source the name of the section that holds its settings.
@@ -228,14 +248,21 @@ func (m *moved) Error() string { return m.text }
 func (m *moved) Unwrap() error { return m.err }
 
 // Decides is the part of a bound recipe that decides the rows: without where servers are, how hard they
-// are driven, where answers are kept, and what is only reckoned or checked. Run ids rest on it.
+// are driven, where answers are kept, what is only reckoned or checked, and what is done with the rows. Run ids
+// rest on it.
 func (r *Recipe) Decides() *Recipe {
 	c := *r
 	c.Name, c.Plan, c.Gates, c.Parquet = "", Plan{}, snapshot.Gates{}, Parquet{}
+	c.Engine = engine.Config{}
+	c.Training, c.DPO, c.SelfReward, c.Metrics = Training{}, train.Params{}, SelfReward{}, Metrics{}
 	c.Models = Models{Policy: decides(c.Models.Policy), Images: decides(c.Models.Images), Judge: decides(c.Models.Judge)}
 	c.Rewrite.Model, c.Imagegen.Model, c.Judge.Model = model.Spec{}, model.Spec{}, model.Spec{}
 	c.Rewrite.Cache, c.Imagegen.Cache, c.Judge.Cache = "", "", ""
 	c.Rewrite.InFlight, c.Imagegen.InFlight, c.Judge.InFlight = 0, 0, 0
+	c.JudgmentPairs.Model, c.JudgmentPairs.Cache, c.JudgmentPairs.InFlight = model.Spec{}, "", 0
+	if c.JudgmentPairs.Asked == 0 {
+		c.JudgmentPairs = metajudge.Config{}
+	}
 	return &c
 }
 

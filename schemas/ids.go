@@ -40,6 +40,13 @@ func PreferenceID(kind, promptID string, chosen, rejected []Message) string {
 	return hashID(appendMessages(parts, rejected)...)
 }
 
+// JudgmentPairID is the content hash of a pair of judgments, of what they are about (which their IDs say) and
+// what they say: the same two texts are another pair about another candidate.
+func JudgmentPairID(chosenID, rejectedID string, chosen, rejected []Message) string {
+	parts := appendMessages([]string{"judgment pair", chosenID, rejectedID}, chosen)
+	return hashID(appendMessages(parts, rejected)...)
+}
+
 // ExampleID is the content hash of a supervised example, with the pictures it embeds if any.
 func ExampleID(task string, messages []Message, images ...Image) string {
 	parts := appendMessages([]string{"example", task}, messages)

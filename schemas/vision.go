@@ -5,7 +5,7 @@ package schemas
 
 // A VisionPreferencePair is a PreferencePair whose prompt refers to pictures.
 type VisionPreferencePair struct {
-	// ID is PreferenceID(Kind, PromptID, Chosen, Rejected).
+	// ID is JudgmentPairID(ChosenID, RejectedID, Chosen, Rejected).
 	ID       string    `json:"id" parquet:"id,optional,zstd"`
 	Kind     string    `json:"kind" parquet:"kind,optional,dict,zstd"`
 	PromptID string    `json:"prompt_id" parquet:"prompt_id,optional,zstd"`

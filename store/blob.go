@@ -15,25 +15,24 @@ var ErrDamaged = errors.New("object is damaged")
 // BlobName is where the blob with the given lower-case hex SHA-256 lies.
 func BlobName(sha string) string { return "blobs/" + sha[:min(2, len(sha))] + "/" + sha }
 
-// PutBlob stores data under its SHA-256, which it returns. A blob that is there already is not
-// written again; one of the wrong length, as a crash of the machine leaves it, is replaced.
+// PutBlob stores data under its SHA-256, which it returns. A blob that is there already is kept; one
+// with other bytes, as a crash of the machine leaves it, is replaced.
 func PutBlob(ctx context.Context, s Store, data []byte) (string, error) {
 	sum := sha256.Sum256(data)
 	sha := hex.EncodeToString(sum[:])
 	name := BlobName(sha)
-	size, err := blobSize(ctx, s, sha)
-	if err == nil && size == int64(len(data)) {
-		return sha, nil
-	}
-	if err != nil && !errors.Is(err, ErrNotExist) {
-		return "", err
-	}
-	if err == nil {
+	// Nearly every blob is new, so it is not looked for first.
+	err := s.PutIfAbsent(ctx, name, data)
+	if errors.Is(err, ErrExists) {
 		if err := s.Delete(ctx, name); err != nil {
 			return "", err
 		}
+		err = s.PutIfAbsent(ctx, name, data)
 	}
-	return sha, s.PutIfAbsent(ctx, name, data)
+	if err != nil {
+		return "", err
+	}
+	return sha, nil
 }
 
 // GetBlob reads a blob. The error wraps ErrNotExist if it is not there and ErrDamaged if its bytes are

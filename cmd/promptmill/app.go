@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/promptmill/promptmill/runners/engine"
 )
 
 // An app is one invocation: where it writes, and the flags that the jobs share.
@@ -51,7 +53,7 @@ Start with:  promptmill preference --recipe demo --out demo-out`,
 	root.PersistentFlags().BoolVar(&a.flags.json, "json", false, "print the result as one line of JSON on standard output")
 	root.PersistentFlags().BoolVarP(&a.flags.quiet, "quiet", "q", false, "no progress, no logs below warnings")
 	root.PersistentFlags().BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what the engine does, too")
-	root.AddCommand(a.preferenceCmd(), a.sftCmd(), a.planCmd(), a.recipeCmd(), a.snapshotsCmd(), a.verifyCmd(), a.exportCmd(), a.replayCmd(), a.doctorCmd(), a.serveCmd(), a.tinyCmd())
+	root.AddCommand(a.preferenceCmd(), a.sftCmd(), a.trainCmd(), a.selfrewardCmd(), a.planCmd(), a.recipeCmd(), a.snapshotsCmd(), a.verifyCmd(), a.exportCmd(), a.replayCmd(), a.doctorCmd(), a.reportCmd(), a.serveCmd(), a.workerPoolCmd(), a.jobsCmd(), a.tinyCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	// Cobra's own errors about arguments are faults of the command line too.
@@ -114,7 +116,7 @@ func (a *app) recipeFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&a.flags.recipe, "recipe", "paper", "embedded recipe (paper, demo) or a `file`")
 	f.StringArrayVar(&a.flags.set, "set", nil, "set a `key=value` of the recipe; may be repeated")
-	f.StringVar(&a.flags.models, "models", "", "use this `backend` for policy, pictures and judge (scene: procedural, no weights)")
+	f.StringVar(&a.flags.models, "models", "", "use this `backend` for policy, pictures and judge (tiny: the trained models of this binary; scene: procedural, no weights)")
 }
 
 // jobFlags are for every command that builds a data set.
@@ -123,7 +125,7 @@ func (a *app) jobFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&a.flags.out, "out", "", "`directory` or URL of the store that receives the data set")
 	f.StringVar(&a.flags.cache, "cache", "", "`directory` or URL of the response log and the pictures (default OUT/cache)")
-	f.StringVar(&a.flags.runner, "runner", "prism", "Beam `runner`: prism or direct")
+	f.StringVar(&a.flags.runner, "runner", "prism", "Beam `runner`: "+strings.Join(engine.Names(), ", ")+" (docs/engines.md)")
 	f.IntVar(&a.flags.parallelism, "parallelism", 0, "prompts in flight at each stage of a bundle (default: the recipe's in_flight)")
 	f.StringVar(&a.flags.logicalDate, "logical-date", "", "`day` the data are of, as 2026-01-31 (default today, UTC)")
 	f.StringVar(&a.flags.runID, "run-id", "", "name of the run (default: a hash of recipe, inputs, models and day, so the same command resumes)")

@@ -35,6 +35,7 @@ const patience = 20 * time.Second
 
 func (a *app) doctorCmd() *cobra.Command {
 	var install bool
+	var runner string
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at the runtime, devices, model endpoints and store; say what to do about each fault",
@@ -44,6 +45,7 @@ func (a *app) doctorCmd() *cobra.Command {
 	}
 	a.recipeFlags(c)
 	c.Flags().StringVar(&a.flags.out, "out", "", "`directory` or URL of a store to look at")
+	c.Flags().StringVar(&runner, "runner", "", "look at the recipe's engine for this `runner`")
 	c.Flags().BoolVar(&install, "install", false, "fetch ONNX Runtime "+onnx.Version+" with pip or npm if it is not there")
 	c.RunE = run(func(ctx context.Context, _ []string) error {
 		findings := a.examineRuntime(ctx, install)
@@ -53,6 +55,13 @@ func (a *app) doctorCmd() *cobra.Command {
 				return err
 			}
 			findings = append(findings, examineModels(ctx, r.Models)...)
+		}
+		if runner != "" {
+			more, err := a.examineEngine(ctx, runner)
+			if err != nil {
+				return err
+			}
+			findings = append(findings, more...)
 		}
 		if a.flags.out != "" {
 			findings = append(findings, examine("store "+a.flags.out, func() (string, error) { return examineStore(ctx, a.flags.out) }))

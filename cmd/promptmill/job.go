@@ -12,7 +12,6 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
-	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/responselog"
 	"github.com/promptmill/promptmill/recipe"
 	"github.com/promptmill/promptmill/runners"
@@ -52,6 +51,9 @@ func (a *app) newJob(ctx context.Context) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.bindEngine(r, doc); err != nil {
+		return nil, err
+	}
 	st, err := store.Open(ctx, out)
 	if err != nil {
 		return nil, err
@@ -61,13 +63,13 @@ func (a *app) newJob(ctx context.Context) (*job, error) {
 
 // loadRecipe reads the recipe of the flags; its faults are usage errors.
 func (a *app) loadRecipe() (*recipe.Recipe, *recipe.Document, error) {
-	r, doc, err := recipe.Load(a.flags.recipe, a.flags.set)
+	var set []string
+	if a.flags.models != "" {
+		set = recipe.Using(a.flags.models)
+	}
+	r, doc, err := recipe.Load(a.flags.recipe, append(set, a.flags.set...))
 	if err != nil {
 		return nil, nil, usageError{err}
-	}
-	if a.flags.models != "" {
-		spec := model.Spec{Backend: a.flags.models}
-		r.Models = recipe.Models{Policy: spec, Images: spec, Judge: spec}
 	}
 	if err := r.Bind(a.cacheURL()); err != nil {
 		return nil, nil, usageError{doc.Locate(err)}
@@ -117,13 +119,24 @@ func (j *job) ensure(ctx context.Context, b build) (m snapshot.Manifest, existed
 	if m, err = snapshot.Outcome(ctx, j.st, h.Set, h.RunID); err == nil {
 		return m, true, nil // by the process that had the lock before
 	}
+	// A lost launcher's job may still run: what it wrote is not stray, and its manifest is as good.
+	found, err := runners.Follow(ctx, j.onEngine(h))
+	if err != nil {
+		return m, false, err
+	}
+	if found {
+		if m, err = snapshot.Outcome(ctx, j.st, h.Set, h.RunID); err == nil {
+			j.countRemote(m)
+			return m, false, nil
+		}
+	}
 	if _, err := snapshot.Clean(ctx, j.st, h.Set, h.RunID); err != nil {
 		return m, false, err
 	}
 	p, s := beam.NewPipelineWithRoot()
 	b.graph(s)
 	stop := j.startProgress(ctx, b.what, b.stage, b.total)
-	err = runners.Run(ctx, j.flags.runner, p)
+	err = runners.Run(ctx, j.onEngine(h), p)
 	stop()
 	if err != nil {
 		return m, false, err
@@ -131,6 +144,7 @@ func (j *job) ensure(ctx context.Context, b build) (m snapshot.Manifest, existed
 	if m, err = snapshot.Outcome(ctx, j.st, h.Set, h.RunID); err != nil {
 		return m, false, errors.Join(err, j.examples(ctx, err))
 	}
+	j.countRemote(m)
 	_, err = snapshot.Clean(ctx, j.st, h.Set, h.RunID)
 	return m, false, err
 }

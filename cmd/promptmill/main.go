@@ -9,7 +9,6 @@ import (
 	"flag"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	_ "github.com/promptmill/promptmill/model/diffusion"        // backend diffusion
@@ -24,23 +23,10 @@ import (
 
 func main() {
 	keepHeap()
-	if isWorker(os.Args[1:]) {
-		flag.Parse() // the harness's flags live on flag.CommandLine
-		runners.Init()
-		return
+	if runners.IsWorker(os.Args[1:]) {
+		os.Exit(work(os.Args[1:]))
 	}
 	os.Exit(launch(os.Args[1:]))
-}
-
-// isWorker reports whether a runner started this process as a worker: the harness's own flag comes
-// before any subcommand.
-func isWorker(args []string) bool {
-	for _, a := range args {
-		if strings.TrimLeft(a, "-") == "worker" || strings.TrimLeft(a, "-") == "worker=true" {
-			return strings.HasPrefix(a, "-")
-		}
-	}
-	return false
 }
 
 // launch runs one command line and returns the process's exit code.
@@ -64,5 +50,5 @@ func launch(args []string) int {
 	if err != nil && errors.Is(context.Cause(ctx), errInterrupted) {
 		err = errInterrupted
 	}
-	return report(os.Stderr, err)
+	return explain(os.Stderr, err)
 }

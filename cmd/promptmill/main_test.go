@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/promptmill/promptmill/model/onnx"
 )
 
 // asCommand makes the test binary behave as promptmill: tests that kill it run it as a process.
@@ -25,6 +27,12 @@ func TestMain(m *testing.M) {
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			// Scripts have a home of their own; the library stays where it is installed.
+			library, err := onnx.Find()
+			env.Setenv(onnx.LibraryVariable, library)
+			return err
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"jsonfield": jsonField,
 			"same":      same,

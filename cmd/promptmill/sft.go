@@ -40,29 +40,38 @@ raw prompt, free of benchmarks, in a seeded order, split by hash.
 
 // sft builds and publishes the supervised set.
 func (j *job) sft(ctx context.Context) error {
+	parent, err := snapshot.Newest(ctx, j.st, "sft")
+	if err != nil {
+		return err
+	}
+	m, err := j.sftSet(ctx)
+	if err != nil {
+		return err
+	}
+	return j.done(ctx, "sft", m, parent)
+}
+
+// sftSet returns the supervised set of the recipe, building it if it is not there.
+func (j *job) sftSet(ctx context.Context) (m snapshot.Manifest, err error) {
 	const set = "sft"
 	src := j.recipe.Pairs
 	if err := inspect(ctx, set, j.recipe, j.doc); err != nil {
-		return err
+		return m, err
 	}
 	files, err := source.Digest(ctx, src)
 	if err != nil {
-		return err
+		return m, err
 	}
 	benchmarks, err := heldout.Digests(ctx, j.recipe.Heldout)
 	if err != nil {
-		return err
+		return m, err
 	}
 	runID := j.runID(set, files, benchmarks, src, j.recipe.Heldout, j.recipe.SFT, j.recipe.Rewrite.Template, j.recipe.Seed)
-	parent, err := snapshot.Newest(ctx, j.st, set)
-	if err != nil {
-		return err
-	}
 	h := j.header(set, runID)
 	h.Templates = []string{j.recipe.Rewrite.Template.ID}
 	rows, err := source.Estimate(ctx, src)
 	if err != nil {
-		return err
+		return m, err
 	}
 	sink := j.sink(h)
 	sink.Buckets = parquetio.Buckets(rows, j.recipe.Parquet.ShardRows)
@@ -72,14 +81,11 @@ func (j *job) sft(ctx context.Context) error {
 		Sink:     sink,
 		Snapshot: snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates},
 	}
-	m, _, err := j.ensure(ctx, build{
+	m, _, err = j.ensure(ctx, build{
 		header: h, what: "sft", stage: "source", total: rows,
 		graph: func(s beam.Scope) { sft.Build(s, cfg) },
 	})
-	if err != nil {
-		return err
-	}
-	return j.done(ctx, "sft", m, parent)
+	return m, err
 }
 
 // splits cuts off the validation split, if there is one.

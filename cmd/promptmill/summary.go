@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/promptmill/promptmill/pipelines/metrics"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/snapshot"
@@ -66,9 +67,12 @@ func summarise(command, version string, runs []snapshot.Manifest, spent []schema
 		}
 		switch c.Reason {
 		case "calls":
-			if strings.HasPrefix(c.Stage, "draw") {
+			switch {
+			case strings.HasPrefix(c.Stage, "draw"):
 				s.Calls.Image += c.N
-			} else {
+			case c.Stage == metrics.StageMeasure:
+				s.Calls.Score += c.N
+			default:
 				s.Calls.Chat += c.N
 			}
 		case "cache_hits":

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -16,7 +16,7 @@ import (
 type gate struct {
 	slots     *limiter
 	breaker   *gobreaker.CircuitBreaker[struct{}]
-	transport *http.Transport
+	transport http.RoundTripper
 	budget    budget
 	probe     time.Duration
 
@@ -27,26 +27,16 @@ type gate struct {
 	changed chan struct{}
 }
 
-func newGate(host string, width int, l limits) *gate {
+func newGate(base *url.URL, width int, l limits) *gate {
 	g := &gate{
-		slots:   newLimiter(width),
-		probe:   l.open,
-		changed: make(chan struct{}),
-		budget:  budget{tokens: budgetStart(width), most: budgetStart(width)},
-		transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			TLSHandshakeTimeout: 10 * time.Second,
-			ForceAttemptHTTP2:   true,
-			// Every slot keeps its connection. A few more, for those that are being closed.
-			MaxIdleConns: width + 8, MaxIdleConnsPerHost: width + 8, MaxConnsPerHost: width + 8,
-			IdleConnTimeout: 90 * time.Second,
-			// Answers are short or already compressed, and may not unfold beyond the limit on their size.
-			DisableCompression: true,
-		},
+		slots:     newLimiter(width),
+		probe:     l.open,
+		changed:   make(chan struct{}),
+		budget:    budget{tokens: budgetStart(width), most: budgetStart(width)},
+		transport: newTransport(base, width),
 	}
 	g.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-		Name:    host,
+		Name:    base.Host,
 		Timeout: l.open,
 		// Counts are over the last half minute.
 		Interval: 30 * time.Second, BucketPeriod: 5 * time.Second,

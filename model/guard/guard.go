@@ -163,7 +163,7 @@ func openGate(base *url.URL, width int, l limits) *gate {
 	defer gatesMu.Unlock()
 	g := gates[key]
 	if g == nil {
-		g = newGate(base.Host, width, l)
+		g = newGate(base, width, l)
 		gates[key] = g
 	}
 	g.slots.narrow(width)

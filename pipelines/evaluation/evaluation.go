@@ -1,8 +1,8 @@
 // Package evaluation builds the evaluation set (paper 3.1): what a teacher explains of what people said about
 // pairs of pictures.
 //
-//	round k of a part:   facts k*n .. (k+1)*n by rank --> teacher --> items --> commit
-//	                          `-- dead letters ------------'
+//	round k of a part:   facts k*n .. (k+1)*n by rank --> heldout --> teacher --> items --> commit
+//	                          `-- dead letters ---------------------------^
 //	                                  ... until the part has its rows ...
 //
 //	the set:             items of all rounds --> first N of each part --> embed pictures --> evaluation --> commit
@@ -22,6 +22,7 @@ import (
 
 	"github.com/promptmill/promptmill/pipelines/rounds"
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
@@ -60,8 +61,10 @@ type Config struct {
 	// AllowShort takes what there is where a part does not reach its rows.
 	AllowShort bool `json:"allow_short" yaml:"allow_short"`
 	// ShardRows is how many rows with their pictures make a file.
-	ShardRows int64          `json:"shard_rows" yaml:"shard_rows"`
+	ShardRows int64 `json:"shard_rows" yaml:"shard_rows"`
 	Teacher   teacher.Config `json:"teacher" yaml:"-"`
+	// Heldout names the benchmarks whose prompts the set is not to have.
+	Heldout heldout.Config `json:"heldout" yaml:"-"`
 	// Cache is the URL of the store that keeps answers and pictures, Seed the run's.
 	Cache string `json:"cache" yaml:"-"`
 	Seed  int64  `json:"seed" yaml:"-"`
@@ -79,7 +82,7 @@ func DefaultConfig() Config {
 func (c Config) bound() Config {
 	parts := make([]Part, len(c.Parts))
 	for i, p := range c.Parts {
-		parts[i] = p.bind(c.Cache, c.Seed)
+		parts[i] = p.Bind(c.Cache, c.Seed)
 	}
 	c.Parts = parts
 	c.Teacher.Cache, c.Teacher.Seed, c.Sink.Seed = c.Cache, c.Seed, c.Seed
@@ -99,8 +102,8 @@ func (c Config) Validate() error {
 	seen := map[string]int{}
 	for i, p := range c.Parts {
 		path := fmt.Sprintf("parts[%d]", i)
-		errs = append(errs, p.validate("evaluation."+path))
-		class := classOf(p.name(), p.Aspect)
+		errs = append(errs, p.Validate("evaluation."+path))
+		class := classOf(p.Name(), p.Aspect)
 		if j, twice := seen[class]; twice {
 			check(false, "%s: its name and aspect are those of parts[%d]; give it another name", path, j)
 		}
@@ -109,7 +112,7 @@ func (c Config) Validate() error {
 	check(c.Round >= 1, "round: %d is not positive", c.Round)
 	check(c.MaxGenerated >= 0 && c.MaxGenerated < 1, "max_generated: %v is not at least 0 and below 1", c.MaxGenerated)
 	check(c.ShardRows >= 1, "shard_rows: %d is not positive; 500 makes files of some hundred megabytes", c.ShardRows)
-	return errors.Join(append(errs, c.Teacher.Validate(), c.Gates.Validate())...)
+	return errors.Join(append(errs, c.Teacher.Validate(), c.Heldout.Validate(), c.Gates.Validate())...)
 }
 
 func classOf(source, aspect string) string { return source + "/" + aspect }
@@ -119,14 +122,15 @@ func classOf(source, aspect string) string { return source + "/" + aspect }
 func (c Config) BuildRound(s beam.Scope, p Part, from, to, total int64, header snapshot.Header) beam.PCollection {
 	c = c.bound()
 	s = s.Scope("evaluation.Round")
-	rows, dead, factCounts := p.bind(c.Cache, c.Seed).facts(s, from, to, total, c.Seed)
-	items, deadAnswers, counts := teacher.Teach(s, c.Teacher, rows)
+	rows, dead, factCounts := p.Bind(c.Cache, c.Seed).Read(s, from, to, total, c.Seed)
+	clean, heldoutCounts := heldout.Facts(s, c.Heldout, rows)
+	items, deadAnswers, counts := teacher.Teach(s, c.Teacher, clean)
 	kept, n1 := parquetio.Write[teacher.Item](s, c.sink(header, Items, parquetio.Buckets(to-from, 4096)), items)
 	rejected, n2 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1), beam.Flatten(s, dead, deadAnswers))
 	return snapshot.Commit(s, snapshot.Config{
 		Store: c.Sink.Store, Header: header, Gates: snapshot.Gates{MaxDeadFraction: c.Gates.MaxDeadFraction},
-		Equations: []string{"teacher.in = facts.out", "teacher.out = rows." + Items, "*.dead = rows." + snapshot.Rejected},
-	}, beam.Flatten(s, kept, rejected), beam.Flatten(s, factCounts, counts, n1, n2))
+		Equations: []string{"heldout.in = facts.out", "teacher.in = heldout.out", "teacher.out = rows." + Items, "*.dead = rows." + snapshot.Rejected},
+	}, beam.Flatten(s, kept, rejected), beam.Flatten(s, factCounts, heldoutCounts, counts, n1, n2))
 }
 
 // Build adds the pipeline that makes the set of the items of all rounds, those up to the last place of each
@@ -137,7 +141,7 @@ func (c Config) Build(s beam.Scope, runs []snapshot.Manifest, last map[string]ro
 	items := parquetio.Read[teacher.Item](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: rounds.Shards(runs, Items)})
 	first := &firstFn{Seed: c.Seed, Last: last, Hashed: map[string]bool{}}
 	for _, p := range c.Parts {
-		first.Hashed[classOf(p.name(), p.Aspect)] = p.hashed()
+		first.Hashed[classOf(p.Name(), p.Aspect)] = p.hashed()
 	}
 	chosen, counts := beam.ParDo2(s, first, items)
 	evaluations, n1 := parquetio.Write[schemas.Evaluation](s, c.sink(header, Rows, parquetio.Buckets(rows, c.ShardRows)), teacher.Embed(s, c.Cache, chosen))

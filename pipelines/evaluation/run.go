@@ -10,6 +10,7 @@ import (
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
 	"github.com/promptmill/promptmill/transforms/facts"
+	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
@@ -27,7 +28,8 @@ type Target struct {
 }
 
 // Run builds the set that header names, round by round, and returns its manifest. Its metadata have, as JSON,
-// the teacher's Report under "teacher" and the Targets under "targets". A part that stays short is a
+// the teacher's Report under "teacher", the Targets under "targets" and, under "heldout", how many facts were left
+// out for each benchmark. A part that stays short is a
 // *rounds.ShortError, unless AllowShort is set; nothing is committed then but the rounds.
 func Run(ctx context.Context, st store.Store, c Config, header snapshot.Header, ensure rounds.Ensure) (snapshot.Manifest, error) {
 	var none snapshot.Manifest
@@ -51,7 +53,7 @@ func Run(ctx context.Context, st store.Store, c Config, header snapshot.Header, 
 			return none, err
 		}
 		got := min(want, int64(len(places)))
-		class := classOf(p.name(), p.Aspect)
+		class := classOf(p.Name(), p.Aspect)
 		if place, ok := rounds.Last(places, want); ok {
 			last[class] = place
 		}
@@ -67,6 +69,15 @@ func Run(ctx context.Context, st store.Store, c Config, header snapshot.Header, 
 		return none, err
 	}
 	if header, err = rounds.Annotate(header, "targets", targets); err != nil {
+		return none, err
+	}
+	removed := map[string]int64{}
+	for _, n := range rounds.Counts(runs) {
+		if n.Stage == heldout.Stage && n.Outcome == schemas.Filtered {
+			removed[n.Reason] += n.N
+		}
+	}
+	if header, err = rounds.Annotate(header, "heldout", removed); err != nil {
 		return none, err
 	}
 	return ensure(ctx, header, StageFirst, rows, func(s beam.Scope) { c.Build(s, runs, last, header, rows) })
@@ -90,7 +101,7 @@ func (c Config) ordered() []Part {
 func (c Config) mostGenerated(rows int64, targets []Target) int64 {
 	generated := map[string]bool{}
 	for _, p := range c.Parts {
-		generated[classOf(p.name(), p.Aspect)] = p.Generated != nil
+		generated[classOf(p.Name(), p.Aspect)] = p.Generated != nil
 	}
 	var have int64
 	for _, t := range targets {
@@ -104,9 +115,9 @@ func (c Config) mostGenerated(rows int64, targets []Target) int64 {
 
 // gather runs rounds of a part until it has want survivors or no facts are left, and returns all of them.
 func (c Config) gather(ctx context.Context, st store.Store, p Part, want int64, header snapshot.Header, ensure rounds.Ensure) ([]rounds.Place, []snapshot.Manifest, error) {
-	total, err := p.total(ctx)
+	total, err := p.Total(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("evaluation: part %s: %w", p.name(), err)
+		return nil, nil, fmt.Errorf("evaluation: part %s: %w", p.Name(), err)
 	}
 	var (
 		places []rounds.Place
@@ -114,7 +125,7 @@ func (c Config) gather(ctx context.Context, st store.Store, p Part, want int64, 
 	)
 	for from := int64(0); from < total && int64(len(places)) < want; from += c.Round {
 		to := from + c.Round
-		h := rounds.Header(header, p.name()+"-"+p.Aspect, from, to)
+		h := rounds.Header(header, p.Name()+"-"+p.Aspect, from, to)
 		m, err := ensure(ctx, h, teacher.Stage, c.Round, func(s beam.Scope) { c.BuildRound(s, p, from, to, total, h) })
 		if err != nil {
 			return nil, runs, err

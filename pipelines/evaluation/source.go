@@ -54,13 +54,14 @@ type Oracle struct {
 
 // Generated are pictures of raw prompts and of their rewritings, about which nobody was asked.
 type Generated struct {
-	Pairs    source.Config         `json:"pairs" yaml:"pairs"`
-	Imagegen imagegen.Config       `json:"imagegen" yaml:"imagegen"`
+	// Pairs are the rewrite set's, Imagegen draws them.
+	Pairs    source.Config         `json:"pairs" yaml:"-"`
+	Imagegen imagegen.Config       `json:"imagegen" yaml:"-"`
 	Facts    facts.GeneratedConfig `json:"facts" yaml:"facts"`
 }
 
-// bind fills in what a part's source takes from the run.
-func (p Part) bind(cache string, seed int64) Part {
+// Bind fills in what a part's source takes from the run.
+func (p Part) Bind(cache string, seed int64) Part {
 	input := func(in *facts.Input) { in.Store, in.Seed = cache, seed }
 	if c := p.PickAPic; c != nil {
 		bound := *c
@@ -96,8 +97,8 @@ func (p Part) bind(cache string, seed int64) Part {
 	return p
 }
 
-// validate joins the faults of a bound part, whose place in the recipe is path.
-func (p Part) validate(path string) error {
+// Validate joins the faults of a bound part, whose place in the recipe is path.
+func (p Part) Validate(path string) error {
 	var errs []error
 	n := 0
 	add := func(name string, err error) {
@@ -159,14 +160,14 @@ func under(path string, err error) error {
 	}
 	section, fault, _ := strings.Cut(err.Error(), ": ")
 	field := section
-	for _, s := range []string{"facts.pickapic.", "facts.ava.", "facts.sac.", "facts.table.", "facts.oracle.", "facts.generated.", "source.", "imagegen."} {
+	for _, s := range []string{"facts.pick_a_pic.", "facts.ava.", "facts.sac.", "facts.table.", "facts.oracle.", "facts.generated.", "source.", "imagegen."} {
 		field = strings.TrimPrefix(field, s)
 	}
 	return fmt.Errorf("%s.%s: %s", path, field, fault)
 }
 
-// name is the source's, as the rows have it.
-func (p Part) name() string {
+// Name is the source's, as the rows have it.
+func (p Part) Name() string {
 	switch {
 	case p.PickAPic != nil:
 		return p.PickAPic.Name
@@ -187,8 +188,9 @@ func (p Part) name() string {
 // hashed says that the part's rank is that of the prompt and not of the fact.
 func (p Part) hashed() bool { return p.Oracle != nil || p.Generated != nil }
 
-// total is how many prompts or pairs a hashed part has, about; the ranges of its rounds are parts of it.
-func (p Part) total(ctx context.Context) (int64, error) {
+// Total is how many prompts or pairs a hashed part has, about; the ranges of its rounds are parts of it. Other
+// parts end when they give no more.
+func (p Part) Total(ctx context.Context) (int64, error) {
 	switch {
 	case p.Oracle != nil:
 		return source.Estimate(ctx, p.Oracle.Prompts)
@@ -198,8 +200,9 @@ func (p Part) total(ctx context.Context) (int64, error) {
 	return math.MaxInt64, nil
 }
 
-// facts adds the facts From to To of the part, of Total, by rank.
-func (p Part) facts(s beam.Scope, from, to, total, seed int64) (rows, rejected, counts beam.PCollection) {
+// Read adds the facts from to to of a bound part, of total, by rank, to s: a PCollection<schemas.Fact>, a
+// PCollection<schemas.Rejected> and the PCollection<schemas.Count> of the part's stages.
+func (p Part) Read(s beam.Scope, from, to, total, seed int64) (rows, rejected, counts beam.PCollection) {
 	input := func(in *facts.Input) { in.Skip, in.Rows = from, to-from }
 	turn := span{Seed: seed, First: portion(from, total), Last: portion(to, total) - 1}
 	if to >= total {

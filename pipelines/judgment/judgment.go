@@ -5,6 +5,7 @@
 //	                                 ... until the pool is full ...
 //
 //	the set:   items of all rounds --> pool, levelled to N --> embed pictures --> judgment --> commit
+//	                                                  `--> items
 //
 // The pool is the first survivors by rank, somewhat more than the set is to have, and the set what is left of
 // it when the histogram of the scores is made as even as it can be (judgment.Level), for each aspect. Both
@@ -38,11 +39,15 @@ func init() {
 	register.Emitter1[schemas.Count]()
 }
 
-// Rows is the configuration of the set; items is that of a round.
+// The configurations of the set. Rows is what a trainer reads; Items are the same rows with references to their
+// pictures; they are no part of the digest.
 const (
 	Rows  = "judgment"
-	items = "items"
+	Items = "items"
 )
+
+// itemRows is how many rows a shard of Items has.
+const itemRows = 4096
 
 // StageLevel counts the items of all rounds: out are those of the set.
 const StageLevel = "level"
@@ -96,6 +101,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("judgment."+format, args...))
 		}
 	}
+	check(len(c.Rows) > 0, "rows: none; say how many of each aspect, as {pick: 10000}")
 	for _, a := range c.Judgment.Aspects {
 		check(c.Rows[a] >= 1, "rows.%s: %d is not positive", a, c.Rows[a])
 	}
@@ -112,11 +118,11 @@ func (c Config) BuildRound(s beam.Scope, shards []schemas.Shard, header snapshot
 	s = s.Scope("judgment.Round")
 	pairs, n1 := judgment.Pairs(s, judgment.PairConfig{Store: c.Sink.Store, Shards: shards, Aspects: c.Judgment.Aspects, Seed: c.Seed})
 	judged, dead, n2 := judgment.Score(s, c.Judgment, pairs)
-	kept, n3 := parquetio.Write[judgment.Item](s, c.sink(header, items, 1), judged)
+	kept, n3 := parquetio.Write[judgment.Item](s, c.sink(header, Items, 1), judged)
 	rejected, n4 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1), dead)
 	return snapshot.Commit(s, snapshot.Config{
 		Store: c.Sink.Store, Header: header, Gates: snapshot.Gates{MaxDeadFraction: c.Gates.MaxDeadFraction},
-		Equations: []string{"judgment.in = judgment_pairs.out", "judgment.out = rows." + items, "*.dead = rows." + snapshot.Rejected},
+		Equations: []string{"judgment.in = judgment_pairs.out", "judgment.out = rows." + Items, "*.dead = rows." + snapshot.Rejected},
 	}, beam.Flatten(s, kept, rejected), beam.Flatten(s, n1, n2, n3, n4))
 }
 
@@ -125,22 +131,23 @@ func (c Config) BuildRound(s beam.Scope, shards []schemas.Shard, header snapshot
 func (c Config) Build(s beam.Scope, runs []snapshot.Manifest, last map[string]rounds.Place, header snapshot.Header, rows int64) beam.PCollection {
 	c = c.bound()
 	s = s.Scope("judgment.Build")
-	all := parquetio.Read[judgment.Item](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: rounds.Shards(runs, items)})
+	all := parquetio.Read[judgment.Item](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: rounds.Shards(runs, Items)})
 	chosen, counts := beam.ParDo2(s, &levelFn{Seed: c.Seed, Last: last}, all)
 	examples, n1 := parquetio.Write[schemas.JudgmentExample](s, c.sink(header, Rows, parquetio.Buckets(rows, c.ShardRows)), judgment.Embed(s, c.Cache, chosen))
+	light, n2 := parquetio.Write[judgment.Item](s, c.sink(header, Items, parquetio.Buckets(rows, itemRows)), chosen)
 	letters := rounds.Shards(runs, snapshot.Rejected)
-	rejected, n2 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1),
+	rejected, n3 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1),
 		parquetio.Read[schemas.Rejected](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: letters}))
 	var dead int64
 	for _, l := range letters {
 		dead += l.Rows
 	}
 	return snapshot.Commit(s, snapshot.Config{
-		Store: c.Sink.Store, Header: header, Gates: c.Gates,
+		Store: c.Sink.Store, Header: header, Gates: c.Gates, Undigested: []string{Items},
 		Equations: []string{
-			fmt.Sprintf("level.out = %d", rows), "level.out = rows." + Rows, fmt.Sprintf("rows.%s = %d", snapshot.Rejected, dead),
+			fmt.Sprintf("level.out = %d", rows), "level.out = rows." + Rows, "level.out = rows." + Items, fmt.Sprintf("rows.%s = %d", snapshot.Rejected, dead),
 		},
-	}, beam.Flatten(s, examples, rejected), beam.Flatten(s, counts, n1, n2))
+	}, beam.Flatten(s, examples, light, rejected), beam.Flatten(s, counts, n1, n2, n3))
 }
 
 func (c Config) sink(header snapshot.Header, config string, buckets int) parquetio.WriteConfig {
@@ -223,7 +230,7 @@ func (c Config) gather(ctx context.Context, st store.Store, header snapshot.Head
 			return nil, runs, err
 		}
 		runs = append(runs, m)
-		err = parquetio.Rows(ctx, st, rounds.Shards([]snapshot.Manifest{m}, items), func(it judgment.Item) error {
+		err = parquetio.Rows(ctx, st, rounds.Shards([]snapshot.Manifest{m}, Items), func(it judgment.Item) error {
 			pools[it.Aspect] = append(pools[it.Aspect], placeOf(c.Seed, it))
 			return nil
 		})

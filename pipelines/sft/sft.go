@@ -1,11 +1,22 @@
-// Package sft builds the supervised data set (paper 3.1 and 3.2): so far its first part, the rewrite
-// pairs as chat rows.
+// Package sft builds the supervised data set (paper 3.1 and 3.2). Its first part alone, the rewrite pairs as chat
+// rows, is one pipeline:
 //
 //	files -> source -> heldout -> mix -> sorted sink (one row per raw prompt, split) -> commit
 //	            `-> dead letters -----------^
 //
 // The sink orders rows by the hash of their raw prompt: that order is the seeded shuffle, copies of a raw
 // prompt stand side by side in it, and the split by hash keeps them on one side.
+//
+// The paper's mixture has three parts, each a set of its own that is brought to its number of rows first:
+//
+//	files -> source -> heldout -> one pair per raw prompt -> commit                          (BuildPairs)
+//
+//	the first N pairs by rank -> side -> mix ------------> rewrite: train, validation -> commit
+//	evaluation.Items ----------> side, pictures --v                            ^
+//	judgment.Items ------------> side, pictures --+------> vision: train, validation
+//
+// A row's side goes by the hash of its prompt, or of its pictures; prompts that share a picture, byte for byte, go
+// together. So no prompt and no picture is on both sides.
 package sft
 
 import (

@@ -1,4 +1,4 @@
-// Package heldout keeps benchmarks out of training sets: it removes prompts, and pairs by their raw
+// Package heldout keeps benchmarks out of training sets: it removes prompts, and pairs and facts by their
 // prompt, that a benchmark has.
 //
 // A text is a benchmark's if, folded to lower case without punctuation, it is equal to one of its
@@ -31,6 +31,8 @@ const Stage = "heldout"
 func init() {
 	register.DoFn4x1[context.Context, schemas.Prompt, func(schemas.Prompt), func(schemas.Count), error](&promptFn{})
 	register.DoFn4x1[context.Context, schemas.RewritePair, func(schemas.RewritePair), func(schemas.Count), error](&pairFn{})
+	register.DoFn4x1[context.Context, schemas.Fact, func(schemas.Fact), func(schemas.Count), error](&factFn{})
+	register.Emitter1[schemas.Fact]()
 	register.Emitter1[schemas.Prompt]()
 	register.Emitter1[schemas.RewritePair]()
 	register.Emitter1[schemas.Count]()
@@ -141,7 +143,17 @@ func Pairs(s beam.Scope, cfg Config, pairs beam.PCollection) (kept, counts beam.
 	return beam.ParDo2(s, &pairFn{remover{Config: cfg}}, pairs)
 }
 
-// A remover is what both DoFns share.
+// Facts removes from a PCollection<schemas.Fact> the facts about pictures of a benchmark's prompt, as Prompts
+// does. Photographs have no prompt and stay.
+func Facts(s beam.Scope, cfg Config, facts beam.PCollection) (kept, counts beam.PCollection) {
+	s = s.Scope("heldout.Facts")
+	if err := cfg.Validate(); err != nil {
+		panic(err)
+	}
+	return beam.ParDo2(s, &factFn{remover{Config: cfg}}, facts)
+}
+
+// A remover is what the DoFns share.
 type remover struct {
 	Config Config `json:"config"`
 
@@ -199,5 +211,24 @@ func (fn *pairFn) ProcessElement(_ context.Context, p schemas.RewritePair, emit 
 }
 
 func (fn *pairFn) FinishBundle(_ context.Context, _ func(schemas.RewritePair), count func(schemas.Count)) {
+	fn.tally.Flush(count)
+}
+
+type factFn struct {
+	remover
+}
+
+func (fn *factFn) StartBundle(context.Context, func(schemas.Fact), func(schemas.Count)) {
+	fn.tally.Reset()
+}
+
+func (fn *factFn) ProcessElement(_ context.Context, f schemas.Fact, emit func(schemas.Fact), _ func(schemas.Count)) error {
+	if fn.keep(f.Prompt) {
+		emit(f)
+	}
+	return nil
+}
+
+func (fn *factFn) FinishBundle(_ context.Context, _ func(schemas.Fact), count func(schemas.Count)) {
 	fn.tally.Flush(count)
 }

@@ -89,6 +89,24 @@ func (a *Asker) Ask(ctx context.Context, q Question) (Reply, error) {
 	return r, nil
 }
 
+// Insist asks until an answer is of use, or the model gives none at all: attempts times at most, each time
+// with the seed of that attempt, counted from 0. The reply is the last one, its Usage that of all; asked is how
+// often it asked.
+func (a *Asker) Insist(ctx context.Context, q Question, attempts int, seed func(attempt int) int64) (r Reply, asked int, err error) {
+	var usage model.Usage
+	for asked < attempts {
+		q.Seed = seed(asked)
+		r, err = a.Ask(ctx, q)
+		asked++
+		usage.Add(r.Usage)
+		if err != nil || r.Fault == "" || r.Unanswered() {
+			break
+		}
+	}
+	r.Usage = usage
+	return r, asked, err
+}
+
 // readReply reads an answer. One that was cut off is not used even where its scores are there: it would be
 // training data later on.
 func readReply(a model.Answer, parse func(string) (Scores, error)) Reply {

@@ -28,22 +28,15 @@ func (fn *judgeFn) judge(ctx context.Context, p Pair) (judged, error) {
 		standard = schemas.AnswerB
 	}
 	messages, id := question(fn.Config.Questions, p, standard)
-	var r judge.Reply
-	for attempt := 0; attempt <= fn.Config.Retries; attempt++ {
-		var err error
-		r, err = fn.asker.Ask(ctx, judge.Question{
-			Messages: messages, Images: [2]string{p.Standard.Image1.SHA256, p.Standard.Image2.SHA256}, Template: id,
-			Seed: schemas.Seed(fn.Config.Seed, "judgment", p.Standard.ID, attempt*1000), Parse: judge.ParseAnswers,
-		})
-		got.usage.Add(r.Usage)
-		if err != nil {
-			return got, fmt.Errorf("judgment: evaluation %s: %w", p.Standard.ID, err)
-		}
-		got.attempts, got.reason, got.detail = attempt+1, r.Fault, r.Detail
-		if r.Fault == "" || r.Unanswered() {
-			break
-		}
+	r, asked, err := fn.asker.Insist(ctx, judge.Question{
+		Messages: messages, Images: [2]string{p.Standard.Image1.SHA256, p.Standard.Image2.SHA256}, Template: id, Parse: judge.ParseAnswers,
+	}, fn.Config.Retries+1, func(attempt int) int64 {
+		return schemas.Seed(fn.Config.Seed, "judgment", p.Standard.ID, attempt*1000)
+	})
+	if err != nil {
+		return got, fmt.Errorf("judgment: evaluation %s: %w", p.Standard.ID, err)
 	}
+	got.attempts, got.reason, got.detail, got.usage = asked, r.Fault, r.Detail, r.Usage
 	if got.reason != "" {
 		return got, nil
 	}
@@ -65,13 +58,9 @@ func (fn *judgeFn) judge(ctx context.Context, p Pair) (judged, error) {
 // question is what a set's words ask about a pair, and the name of the wording. The question that the answers
 // are to is the set's own.
 func question(set template.Set, p Pair, standard string) ([]schemas.Message, string) {
-	asked, _ := set.Task(p.Standard.Aspect) // Validate saw to it
-	t, _ := set.Task(template.Judgment + p.Standard.Aspect)
-	about := asked.Messages(p.Standard.Prompt)
 	a, b := p.Standard.Answer(), p.Irrelevant.Answer()
 	if standard == schemas.AnswerB {
 		a, b = b, a
 	}
-	return t.Fill(template.Placeholder, p.Standard.Prompt, template.Question, about[len(about)-1].Content,
-		template.AnswerA, a, template.AnswerB, b), t.ID
+	return set.AboutAnswers(p.Standard.Aspect, p.Standard.Prompt, a, b)
 }

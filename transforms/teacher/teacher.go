@@ -81,7 +81,7 @@ type Config struct {
 	Questions template.Set `json:"questions" yaml:"-"`
 	Stored    template.Set `json:"stored" yaml:"-"`
 	// Aspects are those whose facts are used, each once.
-	Aspects     []string `json:"aspects" yaml:"aspects"`
+	Aspects     []string `json:"aspects" yaml:"-"`
 	Temperature float64  `json:"temperature" yaml:"temperature"`
 	TopP        float64  `json:"top_p" yaml:"top_p"`
 	// MaxTokens bounds an answer in the teacher's tokens; an answer that reaches it is not used.

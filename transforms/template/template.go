@@ -161,6 +161,18 @@ func (s Set) Task(name string) (Template, bool) {
 	return *t, true
 }
 
+// AboutAnswers asks how good two answers to s's own question about a prompt's pictures are, on one of the aspects;
+// id names the wording. It is empty if s has no such question.
+func (s Set) AboutAnswers(aspect, prompt, a, b string) (messages []schemas.Message, id string) {
+	asked, _ := s.Task(aspect)
+	t, ok := s.Task(Judgment + aspect)
+	if !ok {
+		return nil, ""
+	}
+	about := asked.Messages(prompt)
+	return t.Fill(Placeholder, prompt, Question, about[len(about)-1].Content, AnswerA, a, AnswerB, b), t.ID
+}
+
 // Replace returns s with the template of one task read from data, the content of a file that the user
 // knows as name. A line of three dashes separates a system message from the user's message after it.
 func (s Set) Replace(task, name string, data []byte) (Set, error) {

@@ -114,7 +114,8 @@ func (w vlmWeights) folded() vlmWeights {
 }
 
 // chatTemplate writes the three tasks. The system's message names one: rewrite, eval ASPECT or judge ASPECT. The user's is the
-// raw prompt, of which the models are shown what fits one bucket, with the pictures; for a judgment two answers follow,
+// raw prompt, the last of its texts (what stands between pictures only names them), of which the models are shown what fits
+// one bucket, with the pictures; for a judgment two answers follow,
 // each after a line of three dashes.
 const chatTemplate = `{%- macro words(text, longest) -%}
 {{ ' ' ~ ((text | replace('<', ' ') | replace('>', ' ')).split()[:14] | join(' '))[:longest].strip() }}
@@ -135,7 +136,7 @@ const chatTemplate = `{%- macro words(text, longest) -%}
 {%- elif message['role'] == 'system' -%}
 {%- set ns.task = ns.task ~ part['text'] -%}
 {%- else -%}
-{%- set ns.text = ns.text ~ part['text'] -%}
+{%- set ns.text = part['text'] -%}
 {%- endif -%}
 {%- endfor -%}
 {%- endif -%}

@@ -75,7 +75,7 @@ func TestInterruptedVLMGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	steps := int64(0)
-	for _, stop := range []int64{5, 0} {
+	for _, stop := range []int64{7, 0} {
 		ctx, cancel := context.WithCancel(t.Context())
 		err := train.VLM(ctx, pieces, prompts, bpe, c, train.Render, func(train.Phase, int64, float64) {
 			if steps++; steps == stop {
@@ -87,8 +87,8 @@ func TestInterruptedVLMGoesOn(t *testing.T) {
 			t.Fatalf("run interrupted after step %d: %v", stop, err)
 		}
 	}
-	if steps != 6 {
-		t.Errorf("the pieces have %d steps, want 6", steps)
+	if steps != 8 {
+		t.Errorf("the pieces have %d steps, want 8", steps)
 	}
 	for _, folder := range []string{"vlm-init", "vlm-sft"} {
 		for _, name := range []string{"onnx/vision_encoder.onnx", "onnx/embed_tokens.onnx", "onnx/decoder_model_merged.onnx", "tokenizer.json", "config.json"} {

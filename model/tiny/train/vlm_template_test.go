@@ -30,7 +30,7 @@ func TestChatTemplate(t *testing.T) {
 			{"rewrite", []any{text(raw)}, rewritePrompt(raw)},
 			{"rewrite", raw, rewritePrompt(raw)},
 			{"eval aesthetic", []any{picture, picture, text(raw)}, evaluationPrompt(raw, 0)},
-			{"eval pick", []any{picture, text(raw), picture}, evaluationPrompt(raw, 1)},
+			{"eval pick", []any{text("Image 1:"), picture, text("Image 2:"), picture, text(raw)}, evaluationPrompt(raw, 1)},
 			{"eval alignment", []any{picture, picture, text(raw)}, evaluationPrompt(raw, 2)},
 			{"judge pick", []any{picture, picture, text(raw + "\n---\n" + a + "\n---\n" + b)}, judgmentPrompt(raw, 1, a, b)},
 			{"judge aesthetic", []any{picture, picture, text(raw + "\n---\n" + a + "\n---\n" + b)}, judgmentPrompt(raw, 0, a, b)},

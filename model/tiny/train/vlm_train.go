@@ -37,7 +37,7 @@ func VLM(ctx context.Context, dir string, prompts []Prompt, bpe *BPE, c VLMConfi
 	pool := NewPool(corpus, draw, c.Rows, c.Worn, c.Seed)
 	rewritings := newRewritings(prompts, Training, m.words)
 
-	tower, language, tasks := c.cut(c.TowerSteps), c.cut(c.LanguageSteps), c.cut(c.TaskSteps)
+	tower, language, tasks, grades := c.cut(c.TowerSteps), c.cut(c.LanguageSteps), c.cut(c.TaskSteps), c.cut(c.GradeSteps)
 	err = r.stage(ctx, stage{
 		begin: 0, steps: tower, decay: .02,
 		rates:   embedded.Schedule{Peak: c.TowerRate, Floor: .03, Warmup: 50, Steps: c.TowerSteps},
@@ -59,15 +59,26 @@ func VLM(ctx context.Context, dir string, prompts []Prompt, bpe *BPE, c VLMConfi
 			return err
 		}
 	}
+	// A lesson's batch and gradient live as long as a stage: each stage has lessons of its own.
+	lessons := func(share float64) []*lesson {
+		return []*lesson{
+			textLesson(m, RewritePhase, share*c.Rewrites, rewriteShape, false, rewritings.task),
+			textLesson(m, JudgePhase, share*c.Judgments, judgeShape, true, pool.judgment),
+			textLesson(m, EvaluatePhase, share*(1-c.Rewrites-c.Judgments), evaluateShape, true, pool.evaluation),
+		}
+	}
 	err = r.stage(ctx, stage{
 		begin: tower + language, steps: tasks, decay: .1,
-		rates: embedded.Schedule{Peak: c.Rate, Floor: .03, Warmup: 60, Steps: c.TaskSteps},
-		lessons: []*lesson{
-			textLesson(m, RewritePhase, c.Rewrites, rewriteShape, false, rewritings.task),
-			textLesson(m, JudgePhase, c.Judgments/2, judgeShape, true, pool.judgment),
-			textLesson(m, GradePhase, c.Judgments/2, judgeShape, true, pool.grading),
-			textLesson(m, EvaluatePhase, 1-c.Rewrites-c.Judgments, evaluateShape, true, pool.evaluation),
-		},
+		rates:   embedded.Schedule{Peak: c.Rate, Floor: .03, Warmup: 60, Steps: c.TaskSteps},
+		lessons: lessons(1),
+	})
+	if err != nil {
+		return err
+	}
+	err = r.stage(ctx, stage{
+		begin: tower + language + tasks, steps: grades, decay: .1,
+		rates:   embedded.Schedule{Peak: c.GradeRate, Floor: .03, Warmup: 60, Steps: c.GradeSteps},
+		lessons: append(lessons(.5), textLesson(m, GradePhase, .5, judgeShape, true, pool.grading)),
 	})
 	if err != nil {
 		return err

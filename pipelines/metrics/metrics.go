@@ -1,0 +1,159 @@
+// Package metrics measures systems that rewrite prompts, on held-out prompts.
+//
+//	held-out prompts -+-> fixed (original, tags 1-6) --+
+//	                  |                                +-> imagegen -> measure -> sink -> commit
+//	                  `-> rewrite (policy), each draw -+       |          |
+//	                           `------> rejected <-------------+----------'
+//
+// Of each text a picture is drawn and scored for the raw prompt. All texts of one prompt and draw share the
+// seed of the picture, so that systems are compared prompt by prompt. Summarise makes figures of the rows.
+package metrics
+
+import (
+	"fmt"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+
+	"github.com/promptmill/promptmill/recipe"
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/imagegen"
+	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/rewrite"
+	"github.com/promptmill/promptmill/transforms/snapshot"
+)
+
+// Rows is the configuration of the data set.
+const Rows = "measurements"
+
+// Decodings of a text.
+const (
+	Sampled = "sampled"
+	// Beam is decoding without chance: a search for the likeliest text, or greedy where the policy has none.
+	Beam = "beam"
+	// Fixed: there is nothing to draw.
+	Fixed = "fixed"
+)
+
+// Config says what to measure.
+type Config struct {
+	// Prompts are the shards of the held-out prompts.
+	Prompts parquetio.ReadConfig `json:"prompts"`
+	// System is the policy's name in the rows. Tags adds the systems that need no model.
+	System string `json:"system"`
+	Tags   bool   `json:"tags"`
+	// Sampled and Beam are how the policy is asked, Draws how often the first one is.
+	Sampled  rewrite.Config        `json:"sampled"`
+	Beam     rewrite.Config        `json:"beam"`
+	Draws    int                   `json:"draws"`
+	Imagegen imagegen.Config       `json:"imagegen"`
+	Scorers  []recipe.Scorer       `json:"scorers"`
+	Sink     parquetio.WriteConfig `json:"sink"`
+	Snapshot snapshot.Config       `json:"snapshot"`
+}
+
+// New takes the sections of a bound recipe, whose policy is measured.
+func New(r *recipe.Recipe, system string) Config {
+	sampled := r.Rewrite
+	sampled.Candidates = 1
+	greedy := sampled
+	greedy.Temperature, greedy.TopP = 0, 1
+	if len(r.Metrics.Beam) > 0 {
+		greedy.Model.Options = map[string]string{}
+		for k, v := range r.Rewrite.Model.Options {
+			greedy.Model.Options[k] = v
+		}
+		for k, v := range r.Metrics.Beam {
+			greedy.Model.Options[k] = v
+		}
+	}
+	return Config{System: system, Sampled: sampled, Beam: greedy, Draws: r.Metrics.Draws, Imagegen: r.Imagegen, Scorers: r.Metrics.Scorers}
+}
+
+// Build adds the pipeline to s and returns its PCollection<snapshot.Result> of one element.
+func Build(s beam.Scope, c Config) beam.PCollection {
+	s = s.Scope("metrics.Build")
+	prompts := parquetio.Read[schemas.Prompt](s, c.Prompts)
+	var a arms
+	for draw := range c.Draws {
+		a.policy(s, c, Sampled, draw, prompts)
+		if c.Tags {
+			a.fixed(s, c, draw, prompts)
+		}
+	}
+	a.policy(s, c, Beam, 0, prompts)
+
+	rows, n1 := parquetio.Write[schemas.Measurement](s, c.sink(Rows), beam.Flatten(s, a.rows...))
+	rejected, n2 := parquetio.Write[schemas.Rejected](s, c.sink(snapshot.Rejected), beam.Flatten(s, a.rejected...))
+
+	drawn := "rewrite.out"
+	if c.Tags {
+		drawn += " + fixed.out"
+	}
+	c.Snapshot.Equations = []string{
+		"measure.out = rows." + Rows,
+		"*.dead = rows." + snapshot.Rejected,
+		fmt.Sprintf("rewrite.in = %d", c.prompts()*int64(c.Draws+1)),
+	}
+	if len(c.Scorers) > 0 {
+		c.Snapshot.Equations = append(c.Snapshot.Equations, "draw.in = "+drawn, "measure.in = draw.out")
+	} else {
+		c.Snapshot.Equations = append(c.Snapshot.Equations, "measure.in = "+drawn)
+	}
+	return snapshot.Commit(s, c.Snapshot, beam.Flatten(s, rows, rejected), beam.Flatten(s, append(a.counts, n1, n2)...))
+}
+
+// arms are the branches of the graph: one for each way to write texts, and draw.
+type arms struct{ rows, rejected, counts []beam.PCollection }
+
+// policy asks the policy for one text of each prompt.
+func (a *arms) policy(s beam.Scope, c Config, decoding string, draw int, prompts beam.PCollection) {
+	s = s.Scope(fmt.Sprintf("%s%d", decoding, draw))
+	ask := c.Sampled
+	if decoding == Beam {
+		ask = c.Beam
+	}
+	ask.Seed += int64(draw)
+	slates, dead, counts := rewrite.Sample(s, ask, prompts)
+	a.rejected, a.counts = append(a.rejected, dead), append(a.counts, counts)
+	a.measure(s, c, measureFn{Systems: []string{c.System}, Decoding: decoding, Draw: int32(draw)}, slates)
+}
+
+// fixed makes the texts that need no model.
+func (a *arms) fixed(s beam.Scope, c Config, draw int, prompts beam.PCollection) {
+	s = s.Scope(fmt.Sprintf("fixed%d", draw))
+	slates, counts := fixedTexts(s, prompts)
+	a.counts = append(a.counts, counts)
+	a.measure(s, c, measureFn{Systems: FixedSystems(), Decoding: Fixed, Draw: int32(draw)}, slates)
+}
+
+// measure draws and scores what the slates hold.
+func (a *arms) measure(s beam.Scope, c Config, fn measureFn, slates beam.PCollection) {
+	fn.Scorers, fn.Cache = c.Scorers, c.Imagegen.Cache
+	if len(c.Scorers) > 0 {
+		pictures := c.Imagegen
+		pictures.Seed += int64(fn.Draw)
+		var dead, counts beam.PCollection
+		slates, dead, counts = imagegen.Draw(s, pictures, slates)
+		a.rejected, a.counts = append(a.rejected, dead), append(a.counts, counts)
+	}
+	rows, dead, counts := beam.ParDo3(s, &fn, slates)
+	a.rows, a.rejected, a.counts = append(a.rows, rows), append(a.rejected, dead), append(a.counts, counts)
+}
+
+// prompts is how many prompts go in.
+func (c Config) prompts() int64 {
+	var n int64
+	for _, s := range c.Prompts.Shards {
+		n += s.Rows
+	}
+	if c.Prompts.Limit > 0 {
+		n = min(n, c.Prompts.Limit)
+	}
+	return n
+}
+
+func (c Config) sink(config string) parquetio.WriteConfig {
+	sink := c.Sink
+	sink.Config, sink.Stage, sink.Buckets, sink.BufferBytes = config, "write_"+config, 1, 1<<20
+	return sink
+}

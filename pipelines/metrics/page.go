@@ -1,0 +1,43 @@
+package metrics
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"maps"
+	"slices"
+)
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"interval": func(v Interval) string { return fmt.Sprintf("%.2f [%.2f, %.2f]", v.Mean, v.Low, v.High) },
+	"gain":     func(v Interval) string { return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", v.Mean, v.Low, v.High) },
+}).Parse(pageText))
+
+// A Page is what WritePage shows.
+type Page struct {
+	Title string
+	// Facts are lines of name and value above the table.
+	Facts  [][2]string
+	Stages []Stage
+	// Steps are rows of a second table, under StepHead.
+	StepHead []string
+	Steps    [][]string
+}
+
+// Measures are the names of the scores of any stage, sorted.
+func (p Page) Measures() []string {
+	names := map[string]bool{}
+	for _, s := range p.Stages {
+		for name := range s.Scores {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// WritePage writes a plain HTML page that needs no other file.
+func WritePage(w io.Writer, p Page) error { return pageTemplate.Execute(w, p) }

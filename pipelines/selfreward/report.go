@@ -1,0 +1,149 @@
+package selfreward
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/promptmill/promptmill/pipelines/metrics"
+	"github.com/promptmill/promptmill/pipelines/preference"
+	"github.com/promptmill/promptmill/recipe"
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/judge"
+	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/snapshot"
+)
+
+// ErrCollapsed says: a policy is outside of the limits of selfreward.guard.
+var ErrCollapsed = errors.New("the policy has collapsed")
+
+// Stages are the figures of all systems that a loop of recipe r has measured so far: the original, the tags,
+// and each policy.
+func Stages(ctx context.Context, st store.Store, r *recipe.Recipe, s State) ([]metrics.Stage, error) {
+	var rows []schemas.Measurement
+	order := metrics.FixedSystems()
+	for t := range len(r.SelfReward.Iterations) + 1 {
+		order = append(order, system(t))
+		step := s.step(fmt.Sprintf("measure-%d", t))
+		if step == nil || step.RunID == "" {
+			continue
+		}
+		m, err := snapshot.Load(ctx, st, step.Set, step.RunID)
+		if err != nil {
+			return nil, err
+		}
+		err = parquetio.Rows(ctx, st, shardsOf(m, metrics.Rows), func(m schemas.Measurement) error {
+			rows = append(rows, m)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return metrics.Summarise(rows, order, r.Metrics.Resamples, r.Seed), nil
+}
+
+// collapsed compares policy t's texts with policy 0's.
+func (l *Loop) collapsed(ctx context.Context, t int) error {
+	stages, err := Stages(ctx, l.Store, l.Recipe, l.State)
+	if err != nil {
+		return err
+	}
+	var first, now metrics.Stage
+	for _, s := range stages {
+		switch s.Name {
+		case system(0):
+			first = s
+		case system(t):
+			now = s
+		}
+	}
+	if t == 0 || first.Name == "" || now.Name == "" {
+		return nil
+	}
+	var errs []error
+	g := l.Recipe.SelfReward.Guard
+	check := func(name, what string, limit, is, was float64, above bool) {
+		if limit > 0 && was > 0 && (is/was > limit) == above && is/was != limit {
+			errs = append(errs, fmt.Errorf("%w: %s is %.3g, policy 0's is %.3g; selfreward.guard.%s is %v", ErrCollapsed, what, is, was, name, limit))
+		}
+	}
+	check("min_length", "the mean length in words", g.MinLength, now.Words, first.Words, false)
+	check("max_length", "the mean length in words", g.MaxLength, now.Words, first.Words, true)
+	check("min_distinct", "distinct-2", g.MinDistinct, now.Distinct2, first.Distinct2, false)
+	return errors.Join(errs...)
+}
+
+// parses looks at how many of the judge's answers were of no use, those included that were asked for again.
+func (l *Loop) parses(ctx context.Context, m snapshot.Manifest) error {
+	limit := l.Recipe.SelfReward.Guard.MaxFailures
+	if limit == 0 {
+		return nil
+	}
+	failures := ledger.Total(m.Counts, judge.Stage, schemas.Dead) * int64(l.Recipe.Judge.Retries+1)
+	answers := ledger.Total(m.Counts, judge.Stage, schemas.Out)
+	err := parquetio.Rows(ctx, l.Store, shardsOf(m, preference.Judgments), func(j schemas.Judgment) error {
+		failures += int64(j.Attempt)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if part := float64(failures) / float64(max(answers+failures, 1)); part > limit {
+		return fmt.Errorf("%w: %.0f%% of the judge's answers do not parse; selfreward.guard.max_failures is %v", ErrCollapsed, 100*part, limit)
+	}
+	return nil
+}
+
+// Report is the name of the page in the store.
+func Report(name string) string { return Dir(name) + "/report.html" }
+
+// report writes the page.
+func (l *Loop) report(ctx context.Context, _ *Step) error {
+	stages, err := Stages(ctx, l.Store, l.Recipe, l.State)
+	if err != nil {
+		return err
+	}
+	r := l.Recipe
+	page := metrics.Page{
+		Title: "Self-rewarding training: " + l.Name,
+		Facts: [][2]string{
+			{"recipe", fmt.Sprintf("%s, digest %.12s", r.Name, l.digest)},
+			{"day", l.LogicalDate},
+			{"reward", r.SelfReward.Reward + ", " + strings.Join(r.Judge.Aspects, " + ")},
+			{"candidates", fmt.Sprintf("%d at temperature %g, %d judgments an aspect, margin %g", r.Rewrite.Candidates, r.Rewrite.Temperature, r.Judge.Samples, r.Prefer.MinMargin)},
+			{"final weights", l.Weights()},
+			{"digest", l.Digest()},
+		},
+		Stages: stages, StepHead: []string{"step", "state", "rows", "digest", "weights", "seconds", "note"},
+	}
+	for _, s := range l.Steps {
+		took := ""
+		if !s.Ended.IsZero() {
+			took = fmt.Sprintf("%.1f", s.Ended.Sub(s.Begun).Round(100*time.Millisecond).Seconds())
+		}
+		var rows []string
+		for _, config := range []string{"prompts", preference.Pairs, metrics.Rows} {
+			if n, ok := s.Rows[config]; ok {
+				rows = append(rows, fmt.Sprint(n))
+			}
+		}
+		page.Steps = append(page.Steps, []string{s.Name, s.State, strings.Join(rows, ", "), fmt.Sprintf("%.12s", s.Digest), fmt.Sprintf("%.20s", s.Weights), took, s.Note})
+	}
+	var b bytes.Buffer
+	if err := metrics.WritePage(&b, page); err != nil {
+		return err
+	}
+	name := Report(l.Name)
+	_, version, err := l.Store.Read(ctx, name)
+	if err != nil && !errors.Is(err, store.ErrNotExist) {
+		return err
+	}
+	_, err = l.Store.CompareAndSwap(ctx, name, version, b.Bytes())
+	return err
+}

@@ -1,0 +1,189 @@
+package recipe
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/transforms/conformance"
+	"github.com/promptmill/promptmill/transforms/source"
+	"github.com/promptmill/promptmill/transforms/train"
+)
+
+// Training are the settings of every training, and the hyperparameters of the supervised one.
+type Training struct {
+	// Trainer trains: backend command, rest or another one that is linked in.
+	Trainer model.Spec `json:"trainer" yaml:"trainer"`
+	// Start is the checkpoint that the first training starts from; "" is models.policy's model.
+	Start string `json:"start" yaml:"start"`
+	// AllowOffPolicy trains on pairs that another policy made.
+	AllowOffPolicy bool `json:"allow_off_policy" yaml:"allow_off_policy"`
+	// Placeholders is how texts refer to pictures: either, implied or explicit.
+	Placeholders string `json:"placeholders" yaml:"placeholders"`
+	// Attempt is raised to train again what failed.
+	Attempt int `json:"attempt" yaml:"attempt"`
+	// Poll is the longest time between two looks at a job.
+	Poll time.Duration `json:"poll" yaml:"poll"`
+	SFT  train.Params  `json:"sft" yaml:"sft"`
+}
+
+// Values of SelfReward.
+const (
+	// StartSFT trains policy 0 on the supervised set, StartPolicy takes models.policy as it is.
+	StartSFT    = "sft"
+	StartPolicy = "policy"
+	// RewardSelf: each iteration's policy judges its own pictures. RewardFixed: the judge stays what it was
+	// in the first iteration.
+	RewardSelf  = "self"
+	RewardFixed = "fixed"
+)
+
+// SelfReward are the settings of the loop (paper 3.2 to 3.4, 4.1).
+type SelfReward struct {
+	// Name tells loops in one store apart.
+	Name string `json:"name" yaml:"name"`
+	// Start is sft or policy, Reward self or fixed.
+	Start      string      `json:"start" yaml:"start"`
+	Reward     string      `json:"reward" yaml:"reward"`
+	Iterations []Iteration `json:"iterations" yaml:"iterations"`
+	// Oversample is how many prompts the first round takes for each pair that is wanted.
+	Oversample float64 `json:"oversample" yaml:"oversample"`
+	// JudgmentPairs is how many pairs of the judge's own answers an iteration adds. No version makes any yet.
+	JudgmentPairs int64 `json:"judgment_pairs" yaml:"judgment_pairs"`
+	Guard         Guard `json:"guard" yaml:"guard"`
+}
+
+// An Iteration is one round of pairs and training. Prompts are nested: all start with the first by rank.
+type Iteration struct {
+	// Pairs is how many pairs to train on, the first survivors by rank; 0 takes all that survive.
+	Pairs int64 `json:"pairs" yaml:"pairs"`
+	// Prompts is how many prompts may be used; 0 is no limit.
+	Prompts int64 `json:"prompts" yaml:"prompts"`
+	// LearningRate replaces dpo.learning_rate; 0 keeps it.
+	LearningRate float64 `json:"learning_rate" yaml:"learning_rate"`
+}
+
+// Guard says when a policy has collapsed, against policy 0 on the held-out prompts. A limit of 0 is off.
+type Guard struct {
+	// MinLength and MaxLength bound the mean number of words, as a part of policy 0's.
+	MinLength float64 `json:"min_length" yaml:"min_length"`
+	MaxLength float64 `json:"max_length" yaml:"max_length"`
+	// MinDistinct bounds distinct-2, as a part of policy 0's.
+	MinDistinct float64 `json:"min_distinct" yaml:"min_distinct"`
+	// MaxFailures bounds the part of the judge's answers of an iteration that did not parse, retries included.
+	MaxFailures float64 `json:"max_failures" yaml:"max_failures"`
+}
+
+// Metrics are the measurements of each policy on held-out prompts.
+type Metrics struct {
+	// Prompts are inputs that heldout.benchmarks has too, so that nothing is trained on them. Without inputs
+	// nothing is measured.
+	Prompts source.Config `json:"prompts" yaml:"prompts"`
+	// Limit takes the first so many prompts by hash rank; 0 takes all.
+	Limit int64 `json:"limit" yaml:"limit"`
+	// Draws is how often each prompt is rewritten and drawn, with other seeds.
+	Draws int `json:"draws" yaml:"draws"`
+	// Beam are options of the policy that make it search for the likeliest answer at temperature 0; none: it is
+	// greedy.
+	Beam map[string]string `json:"beam" yaml:"beam"`
+	// Scorers measure pictures. Without any none are drawn, and texts are measured only.
+	Scorers []Scorer `json:"scorers" yaml:"scorers"`
+	// Resamples is the number of bootstrap samples of an interval.
+	Resamples int `json:"resamples" yaml:"resamples"`
+}
+
+// A Scorer is a measure of pictures.
+type Scorer struct {
+	// Name is the measure's in tables and JSON, such as oracle_total.
+	Name  string     `json:"name" yaml:"name"`
+	Model model.Spec `json:"model" yaml:"model"`
+}
+
+var loopName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{0,60}$`)
+
+// validateLoop joins all faults of the sections training, dpo, selfreward and metrics.
+func (r *Recipe) validateLoop() error {
+	var errs []error
+	check := func(ok bool, path, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(path+": "+format, args...))
+		}
+	}
+	t, l, m := r.Training, r.SelfReward, r.Metrics
+	check(t.Trainer.Backend != "", "training.trainer.backend", "empty; name a trainer, such as command")
+	check(slices.Contains([]string{conformance.Either, conformance.Implied, conformance.Explicit}, t.Placeholders), "training.placeholders",
+		"%q is not either, implied or explicit", t.Placeholders)
+	check(t.Attempt >= 0, "training.attempt", "%d is negative; 0 is the first", t.Attempt)
+	check(t.Poll > 0, "training.poll", "%v is not above 0; 10s is kind to a server", t.Poll)
+	errs = append(errs, t.SFT.Validate("training.sft"), r.DPO.Validate("dpo"))
+
+	check(loopName.MatchString(l.Name), "selfreward.name", "%q is not a word that begins with a letter; it is part of a folder's name", l.Name)
+	check(l.Start == StartSFT || l.Start == StartPolicy, "selfreward.start", "%q is not sft or policy", l.Start)
+	check(l.Reward == RewardSelf || l.Reward == RewardFixed, "selfreward.reward", "%q is not self or fixed", l.Reward)
+	check(len(l.Iterations) >= 1 && len(l.Iterations) <= 20, "selfreward.iterations", "%d of them are not in 1..20; the paper has two", len(l.Iterations))
+	for i, it := range l.Iterations {
+		at := fmt.Sprintf("selfreward.iterations[%d]", i)
+		check(it.Pairs >= 0, at+".pairs", "%d is negative; 0 takes all that survive", it.Pairs)
+		check(it.Prompts >= 0, at+".prompts", "%d is negative; 0 is no limit", it.Prompts)
+		check(it.LearningRate >= 0 && it.LearningRate <= 1, at+".learning_rate", "%v is not in 0..1; 0 keeps dpo.learning_rate", it.LearningRate)
+		check(i == 0 || it.Pairs == 0 || it.Pairs >= l.Iterations[i-1].Pairs, at+".pairs", "%d is less than before; iterations take growing prefixes of one order", it.Pairs)
+	}
+	check(l.Oversample >= 1 && l.Oversample <= 100, "selfreward.oversample", "%v is not in 1..100; 1.1 takes a tenth more prompts than pairs", l.Oversample)
+	check(l.JudgmentPairs == 0, "selfreward.judgment_pairs", "%d cannot be made yet: their judge's accuracy on held-out items, which must beat a coin, is not measured; set 0", l.JudgmentPairs)
+	for _, g := range []struct {
+		name string
+		x    float64
+		high float64
+	}{{"min_length", l.Guard.MinLength, 1}, {"max_length", l.Guard.MaxLength, 1000}, {"min_distinct", l.Guard.MinDistinct, 1}, {"max_failures", l.Guard.MaxFailures, 1}} {
+		check(g.x >= 0 && g.x <= g.high, "selfreward.guard."+g.name, "%v is not in 0..%v; 0 is off", g.x, g.high)
+	}
+	check(l.Guard.MaxLength == 0 || l.Guard.MaxLength > 1, "selfreward.guard.max_length", "%v is not above 1, the length of policy 0", l.Guard.MaxLength)
+	return errors.Join(append(errs, r.validateMetrics(m))...)
+}
+
+func (r *Recipe) validateMetrics(m Metrics) error {
+	var errs []error
+	check := func(ok bool, path, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(path+": "+format, args...))
+		}
+	}
+	check(m.Limit >= 0, "metrics.limit", "%d is negative; 0 takes all prompts", m.Limit)
+	check(m.Draws >= 1 && m.Draws <= 100, "metrics.draws", "%d is not in 1..100", m.Draws)
+	check(m.Resamples >= 100 && m.Resamples <= 1_000_000, "metrics.resamples", "%d is not in 100..1000000; 2000 do for two digits", m.Resamples)
+	seen := map[string]bool{}
+	for i, s := range m.Scorers {
+		at := fmt.Sprintf("metrics.scorers[%d]", i)
+		check(loopName.MatchString(s.Name) && !seen[s.Name], at+".name", "%q is no word or there twice", s.Name)
+		check(s.Model.Backend != "", at+".model.backend", "empty; name a backend with a score model, such as scene")
+		seen[s.Name] = true
+	}
+	for i, in := range m.Prompts.Inputs {
+		held := false
+		for _, b := range r.Heldout.Benchmarks {
+			held = held || b.Path == in.Path
+		}
+		check(held, fmt.Sprintf("metrics.prompts.inputs[%d].path", i), "%s is not among heldout.benchmarks: add it there, or the policies are measured on what they were trained on", in.Path)
+	}
+	if len(m.Prompts.Inputs) > 0 {
+		errs = append(errs, Under("metrics.prompts", m.Prompts.Validate()))
+	}
+	return errors.Join(errs...)
+}
+
+// DecidesLoop is Decides with the part of training, dpo, selfreward and metrics that decides what a loop
+// makes: without the loop's name, where trainers and scorers are and how often they are asked.
+func (r *Recipe) DecidesLoop() *Recipe {
+	c := r.Decides()
+	c.Training, c.DPO, c.SelfReward, c.Metrics = r.Training, r.DPO, r.SelfReward, r.Metrics
+	c.Training.Trainer, c.Training.Poll, c.Training.Attempt, c.SelfReward.Name = decides(r.Training.Trainer), 0, 0, ""
+	c.SelfReward.Guard = Guard{}
+	c.Metrics.Scorers = slices.Clone(r.Metrics.Scorers)
+	for i := range c.Metrics.Scorers {
+		c.Metrics.Scorers[i].Model = decides(c.Metrics.Scorers[i].Model)
+	}
+	return c
+}

@@ -1,0 +1,219 @@
+// Package metajudge has the judge judge its own judgments (paper 3.3.2): of its sampled answers about one
+// candidate on one aspect, the one it rates highest is chosen, the one it rates lowest is rejected. Judged slates
+// go in, judgment pairs come out.
+//
+// # Design
+//
+// Nothing is sampled anew: the answers are those that the rewards rest on. All of them meet each other in pairs,
+// each pair in both orders, for a judge favours a place; three answers take six requests. Since every candidate on
+// every aspect would cost ten times what its reward did, those to ask about are chosen first, by the rank of a
+// hash: a worker decides by itself, and the same ones are chosen on any runner.
+//
+// A pair of answers counts only if both orders were answered. An answer's rating is the mean of its scores, a
+// fraction until it stands in a row. The ledger has three stages, because their units differ: "meta_choice"
+// counts candidates on an aspect, "metajudge" the requested verdicts, "meta_pair" the contests: chosen candidates
+// on an aspect.
+package metajudge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/async"
+	"github.com/promptmill/promptmill/transforms/judge"
+	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/template"
+)
+
+func init() {
+	register.DoFn6x1[context.Context, beam.EventTime, schemas.Slate, func(beam.EventTime, schemas.VisionPreferencePair), func(schemas.Rejected), func(schemas.Count), error](&pairFn{})
+	register.Emitter2[beam.EventTime, schemas.VisionPreferencePair]()
+	register.Emitter1[schemas.Rejected]()
+	register.Emitter1[schemas.Count]()
+}
+
+// Stages in the ledger and in dead letters. A dead verdict has a judge.Fault or a reason of package deadletter.
+const (
+	StageChoice = "meta_choice"
+	Stage       = "metajudge"
+	StagePairs  = "meta_pair"
+)
+
+// Reasons of these stages.
+const (
+	// NotChosen (filtered, of the choice): not among those to ask about.
+	NotChosen = "not_chosen"
+	// SameAnswers (filtered, of the choice): the judge gave fewer than two different answers.
+	SameAnswers = "same_answers"
+	// Equal (filtered, of the pairs): all answers have one rating.
+	Equal = "equal"
+	// TooFewVerdicts (dead, of the pairs): no two answers were compared in both orders.
+	TooFewVerdicts = "too_few_verdicts"
+)
+
+// What StagePairs counts as used: pairs of answers compared in both orders, and those of them that the judge
+// ranked one way in one order and the other way in the other.
+const (
+	Compared = "compared"
+	Flipped  = "flipped"
+)
+
+// Config says which judgments are judged, and how.
+type Config struct {
+	// Model is the judge that gave the answers; Cache is the URL of the response log, whose store has the pictures.
+	Model model.Spec `json:"model" yaml:"-"`
+	Cache string     `json:"cache" yaml:"-"`
+	// Templates has the question for each aspect, in whose words the judge was asked, and the one about answers.
+	Templates template.Set `json:"templates" yaml:"-"`
+	// Asked is about how many candidates on an aspect are asked about, over all aspects: the first of Of by the
+	// rank of a hash. Of is how many there are to choose from if no candidate is lost, 0 takes all; a constant Of
+	// keeps the choice where the number of prompts changes.
+	Asked int64 `json:"asked" yaml:"asked"`
+	Of    int64 `json:"of" yaml:"-"`
+	// Aspects are those on which answers are judged, each once.
+	Aspects     []string `json:"aspects" yaml:"aspects"`
+	Temperature float64  `json:"temperature" yaml:"temperature"`
+	TopP        float64  `json:"top_p" yaml:"top_p"`
+	// MaxTokens bounds a verdict in the judge's tokens; one that reaches it is not used.
+	MaxTokens int `json:"max_tokens" yaml:"max_tokens"`
+	// Retries is how often a verdict that does not parse is asked for again. ExtraAttempts adds to it when dead
+	// letters are run again: the attempts before come from the response log.
+	Retries       int `json:"retries" yaml:"retries"`
+	ExtraAttempts int `json:"extra_attempts" yaml:"-"`
+	// Seed is the run's.
+	Seed int64 `json:"seed" yaml:"-"`
+	// InFlight bounds the slates at work in one bundle; it does not bound a server's load.
+	InFlight int `json:"in_flight" yaml:"in_flight"`
+}
+
+// DefaultConfig asks about 7,500 candidates on the paper's two aspects (section 3.1), which makes its 5,000 pairs
+// of an iteration (Table 4) if a third of them have no best answer. Model, Cache, Of and Seed are left to the caller.
+func DefaultConfig() Config {
+	return Config{
+		Templates: template.Paper(), Asked: 7500, Aspects: []string{schemas.Aesthetic, schemas.Pick},
+		Temperature: 0.9, TopP: 0.9, MaxTokens: 1024, Retries: 2, InFlight: 12,
+	}
+}
+
+// Validate joins all faults of c, each beginning with its place in a recipe.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("judgment_pairs."+format, args...))
+		}
+	}
+	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
+	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
+	check(c.Asked >= 0, "asked: %d is negative; 0 asks about none", c.Asked)
+	check(c.Of >= 0, "of: %d is negative; it is how many there are to choose from", c.Of)
+	check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(judge.Aspects(), ", "))
+	for i, a := range c.Aspects {
+		if !slices.Contains(judge.Aspects(), a) {
+			check(false, "aspects[%d]: there is no %q; there are %s", i, a, strings.Join(judge.Aspects(), ", "))
+			continue
+		}
+		check(!slices.Contains(c.Aspects[:i], a), "aspects[%d]: %q stands there twice", i, a)
+		for _, task := range []string{a, template.Judgment + a} {
+			t, _ := c.Templates.Task(task)
+			errs = append(errs, t.Validate("judgment_pairs.templates."+task, task))
+		}
+	}
+	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
+	check(c.Temperature != 0 || c.Retries+c.ExtraAttempts == 0, "temperature: 0 gives the same verdict %d times more; raise it, or set retries to 0", c.Retries+c.ExtraAttempts)
+	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
+	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
+	check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)
+	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
+	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
+	return errors.Join(errs...)
+}
+
+// Pairs makes at most one pair of each chosen candidate and aspect of a PCollection<schemas.Slate> that was
+// judged. It returns a PCollection<schemas.VisionPreferencePair> of kind judgment, in no order, with the pictures
+// embedded: its prompt is what the judge was asked about them, its policy the judge that answered. The others are
+// a PCollection<schemas.Rejected> and the PCollection<schemas.Count> of the stages. It panics if cfg is not valid.
+func Pairs(s beam.Scope, cfg Config, slates beam.PCollection) (pairs, rejected, counts beam.PCollection) {
+	s = s.Scope("metajudge.Pairs")
+	if err := cfg.Validate(); err != nil {
+		panic(err)
+	}
+	return beam.ParDo3(s, &pairFn{Config: cfg}, slates)
+}
+
+type pairFn struct {
+	Config Config
+
+	asker  *judge.Asker
+	store  store.Store // of the pictures
+	bundle async.Bundle[schemas.Slate, outcome]
+	tally  ledger.Tally
+}
+
+func (fn *pairFn) Setup(ctx context.Context) (err error) {
+	c := fn.Config
+	fn.asker, err = judge.OpenAsker(ctx, c.Model, c.Cache, model.Sampling{Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens})
+	if err == nil {
+		fn.store, err = store.Open(ctx, c.Cache)
+	}
+	if err != nil {
+		return fmt.Errorf("metajudge: %w", err)
+	}
+	return nil
+}
+
+func (fn *pairFn) StartBundle(ctx context.Context, _ func(beam.EventTime, schemas.VisionPreferencePair), _ func(schemas.Rejected), _ func(schemas.Count)) {
+	fn.tally.Reset()
+	fn.bundle.Start(ctx, fn.Config.InFlight, fn.judge)
+}
+
+func (fn *pairFn) ProcessElement(_ context.Context, t beam.EventTime, slate schemas.Slate, pairs func(beam.EventTime, schemas.VisionPreferencePair), rejected func(schemas.Rejected), _ func(schemas.Count)) error {
+	return fn.bundle.Submit(t, slate, fn.take(pairs, rejected))
+}
+
+func (fn *pairFn) FinishBundle(_ context.Context, pairs func(beam.EventTime, schemas.VisionPreferencePair), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
+	if err := fn.bundle.Finish(fn.take(pairs, rejected)); err != nil {
+		return err
+	}
+	fn.tally.Flush(counts)
+	return nil
+}
+
+// take emits and counts what became of one slate; it runs on the bundle's goroutine.
+func (fn *pairFn) take(pairs func(beam.EventTime, schemas.VisionPreferencePair), rejected func(schemas.Rejected)) func(beam.EventTime, outcome) {
+	return func(t beam.EventTime, o outcome) {
+		fn.tally.In(StageChoice, o.notChosen+o.sameAnswers+o.contests)
+		fn.tally.Filtered(StageChoice, NotChosen, o.notChosen)
+		fn.tally.Filtered(StageChoice, SameAnswers, o.sameAnswers)
+		fn.tally.Out(StageChoice, o.contests)
+
+		fn.tally.In(Stage, o.asked)
+		fn.tally.Spent(Stage, o.usage)
+		fn.tally.In(StagePairs, o.contests)
+		fn.tally.Filtered(StagePairs, Equal, o.equal)
+		fn.tally.Used(StagePairs, Compared, o.compared)
+		fn.tally.Used(StagePairs, Flipped, o.flipped)
+		verdicts := o.asked
+		for _, dead := range o.dead {
+			fn.tally.Dead(dead.Stage, dead.Reason, 1)
+			if dead.Stage == Stage {
+				verdicts--
+			}
+			rejected(dead)
+		}
+		fn.tally.Out(Stage, verdicts)
+		fn.tally.Out(StagePairs, len(o.pairs))
+		for _, p := range o.pairs {
+			pairs(t, p)
+		}
+	}
+}
