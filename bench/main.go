@@ -3,7 +3,7 @@
 //
 //	go run ./bench            everything at a tenth of full size (about two minutes)
 //	go run ./bench -full      9,634 prompts and 327,000 calls (about ten minutes)
-//	go run ./bench http|sft|train   one of them
+//	go run ./bench http|sft|infer|train   one of them
 //
 // It runs bin/promptmill as its own process, so what it prints is what the operating system counted. Its
 // files lie in TMPDIR and are removed at the end. On ext4 new files are dear for some minutes after
@@ -26,7 +26,7 @@ import (
 func main() {
 	full := flag.Bool("full", false, "run at full size: 9,634 prompts, 327,000 calls")
 	bin := flag.String("bin", "bin/promptmill", "the promptmill `binary` to measure")
-	python := flag.String("python", "python3", "the `program` to run PyTorch with, where it is there")
+	python := flag.String("python", "python3", "the `program` to run onnxruntime and PyTorch with, where they are there")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -48,6 +48,10 @@ func run(ctx context.Context, args []string, bin, python string, full bool) erro
 		return bareChild(ctx, args[1])
 	case "serve": // a child of the http benchmark, so that the server's CPU is not the client's
 		return serveChild(ctx)
+	case "infer-child":
+		return inferChild(ctx, args[1], args[2], args[3])
+	case "infer":
+		return benchInfer(ctx, python)
 	case "train-child": // the train benchmark's, so that CPU and memory are a trainer's alone
 		return trainChild(ctx)
 	case "train":
@@ -73,13 +77,16 @@ func run(ctx context.Context, args []string, bin, python string, full bool) erro
 		if err := benchHTTP(ctx, bin, dir, full); err != nil {
 			return err
 		}
+		if err := benchInfer(ctx, python); err != nil {
+			return err
+		}
 		return benchTrain(ctx, python)
 	case "sft":
 		return benchSFT(ctx, bin, dir)
 	case "http":
 		return benchHTTP(ctx, bin, dir, full)
 	}
-	return fmt.Errorf("no benchmark %q: there are http, sft and train", which)
+	return fmt.Errorf("no benchmark %q: there are http, sft, infer and train", which)
 }
 
 // A cost is what one finished process took.

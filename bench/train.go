@@ -59,7 +59,7 @@ func benchTrain(ctx context.Context, python string) error {
 	if err != nil {
 		return err
 	}
-	if why := lacksTorch(ctx, python); why != "" {
+	if why := lacks(ctx, python, "torch"); why != "" {
 		fmt.Printf("  PyTorch: not executed: %s\n\n", why)
 		return nil
 	}
@@ -71,9 +71,9 @@ func benchTrain(ctx context.Context, python string) error {
 	return nil
 }
 
-// lacksTorch says why PyTorch cannot be run, if so.
-func lacksTorch(ctx context.Context, python string) string {
-	out, err := exec.CommandContext(ctx, python, "-c", "import torch").CombinedOutput()
+// lacks says why Python modules cannot be imported, if so.
+func lacks(ctx context.Context, python, modules string) string {
+	out, err := exec.CommandContext(ctx, python, "-c", "import "+modules).CombinedOutput()
 	if err == nil {
 		return ""
 	}

@@ -232,7 +232,9 @@ func TestBadFolder(t *testing.T) {
 			return os.Rename(filepath.Join(dir, "unet/model.onnx"), filepath.Join(dir, "text_encoder/model.onnx"))
 		}},
 		{"vae_decoder/model.onnx", func(dir string) error { return os.Remove(filepath.Join(dir, "vae_decoder/model.onnx")) }},
-		{"vae_decoder/config.json", func(dir string) error { return os.WriteFile(filepath.Join(dir, "vae_decoder/config.json"), []byte("{"), 0o600) }},
+		{"vae_decoder/config.json", func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "vae_decoder/config.json"), []byte("{"), 0o600)
+		}},
 		{"scheduler/scheduler_config.json", func(dir string) error { return os.Remove(filepath.Join(dir, "scheduler/scheduler_config.json")) }},
 		{"tokenizer", func(dir string) error { return os.Remove(filepath.Join(dir, "tokenizer/vocab.json")) }},
 	} {

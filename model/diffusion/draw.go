@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/png"
 	"math"
+	"sync"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/diffusion/scheduler"
@@ -215,6 +216,18 @@ func (p *Pipeline) time(t float64, rows int) (*onnx.Tensor, error) {
 	return onnx.NewTensor(all, shape...)
 }
 
+// encoder keeps its buffers, which are larger than a small picture.
+var encoder = png.Encoder{BufferPool: new(buffers)}
+
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() *png.EncoderBuffer {
+	e, _ := b.pool.Get().(*png.EncoderBuffer)
+	return e
+}
+
+func (b *buffers) Put(e *png.EncoderBuffer) { b.pool.Put(e) }
+
 // decode makes a PNG of one picture's latents.
 func (p *Pipeline) decode(ctx context.Context, key batchKey, latents []float32) ([]byte, error) {
 	scaled := make([]float32, len(latents))
@@ -236,7 +249,7 @@ func (p *Pipeline) decode(ctx context.Context, key batchKey, latents []float32) 
 		return nil, fmt.Errorf("vae_decoder gave %v for a picture of %dx%d", out[0], key.width, key.height)
 	}
 	var b bytes.Buffer
-	if err := png.Encode(&b, picture(pixels, key.width, key.height)); err != nil {
+	if err := encoder.Encode(&b, picture(pixels, key.width, key.height)); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

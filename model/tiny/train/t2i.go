@@ -44,7 +44,7 @@ type T2IConfig struct {
 // DefaultT2I is the run that the committed model comes from.
 func DefaultT2I() T2IConfig {
 	return T2IConfig{
-		Seed: 1, Steps: 2400, Pictures: 48000, CodecPictures: 1000, TextSteps: 300, TextBatch: 160, Texts: 60, Times: 2, Dropped: .1, Uniform: .35, Noisy: 450, Emphasis: .5,
+		Seed: 1, Steps: 4800, Pictures: 48000, CodecPictures: 1000, TextSteps: 300, TextBatch: 160, Texts: 60, Times: 2, Dropped: .1, Uniform: .35, Noisy: 450, Emphasis: .5,
 		Mix: Mix{Swapped: .4, Bare: .25, Real: .25}, TextRate: 2e-3, Rate: 1.5e-3, Warmup: 100, Threads: 1,
 	}
 }
