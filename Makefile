@@ -3,7 +3,7 @@ GO      ?= go
 OUT     ?= demo-out
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: setup build demo test test-trainers test-engines lint fmt bench golden
+.PHONY: setup build demo test test-formats test-trainers test-engines lint fmt bench golden
 
 setup: build ## fetch the modules that this platform needs, and ONNX Runtime by pip or npm
 	$(GO) list -deps -test ./... >/dev/null
@@ -18,6 +18,9 @@ demo: build ## the main job on 256 real prompts and the tiny models; without ONN
 
 test: setup ## every test
 	$(GO) test ./...
+
+test-formats: build ## the demo's supervised sets in datasets and pyarrow, in an environment of their own
+	bench/formats/run.sh
 
 test-trainers: ## real TRL and LLaMA-Factory on tiny random models, on the CPU; fetches about 12 GB once
 	model/trainers/command/testdata/test_trainers.sh

@@ -35,6 +35,7 @@ pairs:
   inputs:
     - {name: pairs, path: %s, columns: {raw: raw_prompt}}
 heldout: {benchmarks: []}
+sft: {parts: [rewrite]}
 # The gate is not measured: one row in a hundred is empty on purpose.
 gates: {max_dead_fraction: 0.05}
 `, in)

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/pipelines/evaluation"
+	"github.com/promptmill/promptmill/pipelines/judgment"
 	"github.com/promptmill/promptmill/runners/engine"
 	"github.com/promptmill/promptmill/transforms/dedup"
 	"github.com/promptmill/promptmill/transforms/heldout"
@@ -21,6 +23,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/rewrite"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 	"github.com/promptmill/promptmill/transforms/source"
+	"github.com/promptmill/promptmill/transforms/teacher"
 	"github.com/promptmill/promptmill/transforms/template"
 	"github.com/promptmill/promptmill/transforms/train"
 )
@@ -53,6 +56,12 @@ type Recipe struct {
 	// JudgmentPairs are pairs of the judge's own answers.
 	JudgmentPairs metajudge.Config `json:"judgment_pairs,omitzero" yaml:"judgment_pairs"`
 
+	// Evaluation and Judgment are the parts of the supervised set that a teacher makes.
+	Evaluation evaluation.Config `json:"evaluation,omitzero" yaml:"evaluation"`
+	Teacher    teacher.Config    `json:"teacher,omitzero" yaml:"teacher"`
+	Judgment   judgment.Config   `json:"judgment,omitzero" yaml:"judgment"`
+	Audit      Audit             `json:"audit,omitzero" yaml:"audit"`
+
 	SFT     SFT            `json:"sft" yaml:"sft"`
 	Parquet Parquet        `json:"parquet" yaml:"parquet"`
 	Gates   snapshot.Gates `json:"gates" yaml:"gates"`
@@ -73,11 +82,13 @@ type Select struct {
 	Prompts int64 `json:"prompts" yaml:"prompts"`
 }
 
-// Models are the three roles. In self-rewarding training policy and judge are one model.
+// Models are the roles. In self-rewarding training policy and judge are one model; the teacher is another.
 type Models struct {
 	Policy model.Spec `json:"policy" yaml:"policy"`
 	Images model.Spec `json:"images" yaml:"images"`
 	Judge  model.Spec `json:"judge" yaml:"judge"`
+	// Teacher explains what people said about pictures, for the supervised set.
+	Teacher model.Spec `json:"teacher,omitzero" yaml:"teacher"`
 }
 
 // Templates choose the wording of what models are asked.
@@ -86,12 +97,6 @@ type Templates struct {
 	Set string `json:"set" yaml:"set"`
 	// Files replace single templates of the set: task (rewrite, aesthetic, pick, alignment) to file.
 	Files map[string]string `json:"files" yaml:"files"`
-}
-
-// SFT are the settings of the supervised set.
-type SFT struct {
-	// ValidationPermille of the raw prompts, by hash, are the validation split.
-	ValidationPermille int `json:"validation_permille" yaml:"validation_permille"`
 }
 
 // Parquet are the settings of the files written.
@@ -169,6 +174,7 @@ func (r *Recipe) Bind(cache string) error {
 	p := &r.JudgmentPairs
 	p.Model, p.Cache, p.Seed, p.Templates = r.Models.Judge, cache, r.Seed, set
 	r.Prefer.Aspects, r.Prefer.Template, r.Prefer.Continues = r.Judge.Aspects, set.Rewrite, r.Rewrite.Continues
+	r.bindSupervised(cache, set)
 	return nil
 }
 
@@ -207,9 +213,6 @@ func (r *Recipe) Validate() error {
 			fault(fmt.Sprintf("judgment_pairs.aspects[%d]", i), "%s is not among judge.aspects, so there are no answers to judge; take it out, or set judgment_pairs.asked to 0", a)
 		}
 	}
-	if p := r.SFT.ValidationPermille; p < 0 || p > 999 {
-		fault("sft.validation_permille", "%d is not in 0..999; 20 keeps 2%% for validation", p)
-	}
 	if r.Parquet.RowGroup < 0 {
 		fault("parquet.row_group", "%d is negative; 0 is the default", r.Parquet.RowGroup)
 	}
@@ -219,7 +222,7 @@ func (r *Recipe) Validate() error {
 	return errors.Join(append(errs,
 		Under("prompts", r.Prompts.Validate()), Under("pairs", r.Pairs.Validate()),
 		r.Heldout.Validate(), r.Dedup.Validate(),
-		r.Rewrite.Validate(), r.Imagegen.Validate(), r.Judge.Validate(), r.Prefer.Validate(), r.JudgmentPairs.Validate(), r.Gates.Validate(), r.validateLoop(), r.Engine.Validate())...)
+		r.Rewrite.Validate(), r.Imagegen.Validate(), r.Judge.Validate(), r.Prefer.Validate(), r.JudgmentPairs.Validate(), r.Gates.Validate(), r.validateLoop(), r.validateSupervised(), r.Engine.Validate())...)
 }
 
 // Under gives faults of package source the name of the section that holds its settings.
@@ -254,6 +257,7 @@ func (r *Recipe) Decides() *Recipe {
 	c := *r
 	c.Name, c.Plan, c.Gates, c.Parquet = "", Plan{}, snapshot.Gates{}, Parquet{}
 	c.Engine = engine.Config{}
+	c.SFT, c.Evaluation, c.Teacher, c.Judgment, c.Audit = SFT{ValidationPermille: r.SFT.ValidationPermille}, evaluation.Config{}, teacher.Config{}, judgment.Config{}, Audit{}
 	c.Training, c.DPO, c.SelfReward, c.Metrics = Training{}, train.Params{}, SelfReward{}, Metrics{}
 	c.Models = Models{Policy: decides(c.Models.Policy), Images: decides(c.Models.Images), Judge: decides(c.Models.Judge)}
 	c.Rewrite.Model, c.Imagegen.Model, c.Judge.Model = model.Spec{}, model.Spec{}, model.Spec{}

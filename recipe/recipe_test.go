@@ -85,7 +85,7 @@ func TestRunIDsRestOnWhatDecidesTheRows(t *testing.T) {
 	same := text()
 	for _, set := range []string{
 		"rewrite.in_flight=3", "models.judge.concurrency=9", "models.policy.endpoint=http://other", "gates.max_dead_fraction=0.5",
-		"parquet.shard_rows=7", "plan.chat_seconds=9", "name=other", "models.policy.total_timeout=3s",
+		"parquet.shard_rows=7", "plan.chat_seconds=9", "name=other", "models.policy.total_timeout=3s", "judgment_pairs.temperature=0.5",
 	} {
 		if text(set) != same {
 			t.Errorf("%s changes what decides the rows", set)
@@ -94,6 +94,7 @@ func TestRunIDsRestOnWhatDecidesTheRows(t *testing.T) {
 	for _, set := range []string{
 		"seed=6", "rewrite.candidates=4", "models.judge.revision=2", "judge.samples=2", "prefer.min_margin=1", "imagegen.steps=9",
 		"select.prompts=7", "dedup.mode=off", "models.images.options={a: b}",
+		"judgment_pairs.asked=1",
 	} {
 		if text(set) == same {
 			t.Errorf("%s does not change what decides the rows", set)
@@ -142,5 +143,15 @@ func TestRecipeSurvivesJSON(t *testing.T) {
 	}
 	if diff := cmp.Diff(*want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestJudgmentPairsWantJudgments(t *testing.T) {
+	err := bound(t, "paper", "judge.aspects=[aesthetic]").Validate()
+	if err == nil || !strings.HasPrefix(err.Error(), "judgment_pairs.aspects[1]: pick is not among judge.aspects") {
+		t.Errorf("Validate says %v", err)
+	}
+	if err := bound(t, "paper", "judge.aspects=[aesthetic]", "judgment_pairs.asked=0").Validate(); err != nil {
+		t.Error(err)
 	}
 }

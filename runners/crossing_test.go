@@ -32,8 +32,8 @@ import (
 )
 
 func init() {
-	register.DoFn3x0[beam.T, beam.U, func(beam.T, beam.U)](&weighPairFn{})
-	register.DoFn2x0[beam.T, func(beam.T)](&weighFn{})
+	register.DoFn3x1[beam.T, beam.U, func(beam.T, beam.U), error](&weighPairFn{})
+	register.DoFn2x1[beam.T, func(beam.T), error](&weighFn{})
 }
 
 // weights are the sizes in bytes of what crossed: the largest and how many, by where.
@@ -160,7 +160,7 @@ func TestElementsAreSmall(t *testing.T) {
 		t.Helper()
 		p, s := beam.NewPipelineWithRoot()
 		build(s, snapshot.Config{Store: dir, Header: snapshot.Header{Set: set, RunID: "r", LogicalDate: "2026-01-31"}},
-			parquetio.WriteConfig{Store: dir, Dir: snapshot.RunDir(set, "r")})
+			parquetio.WriteConfig{Store: dir, Dir: snapshot.RunDir(set, "r"), Buckets: 1})
 		edges, scales := weighed(t, p)
 		env, err := graphx.CreateEnvironment(t.Context(), graphx.URNEnvExternal, workers.EnvironmentConfig)
 		if err != nil {
@@ -204,7 +204,6 @@ func TestElementsAreSmall(t *testing.T) {
 	}
 
 	m := run("prompts", func(s beam.Scope, c snapshot.Config, sink parquetio.WriteConfig) {
-		sink.Buckets = 1
 		prompts.Build(s, prompts.Config{Source: r.Prompts, Heldout: r.Heldout, Dedup: r.Dedup, Sink: sink, Snapshot: c})
 	})
 	run("sft", func(s beam.Scope, c snapshot.Config, sink parquetio.WriteConfig) {

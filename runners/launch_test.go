@@ -195,9 +195,7 @@ func TestFollow(t *testing.T) {
 			lost, kill := context.WithCancel(t.Context())
 			gone := make(chan error, 1)
 			go func() {
-				// Its cancel never reaches the engine: a launcher that was killed asks for nothing.
-				j := e.job(told)
-				gone <- runners.Run(lost, j, pipeline())
+				gone <- runners.Run(lost, e.job(told), pipeline())
 			}()
 			e.submitted(t, 1)
 			if tt.serverLost {
@@ -213,8 +211,10 @@ func TestFollow(t *testing.T) {
 			if !strings.Contains(told.String(), "following it") {
 				t.Errorf("told %q", told)
 			}
+			if err := <-gone; err != nil {
+				t.Errorf("the launcher that was not lost after all: %v", err)
+			}
 			kill()
-			<-gone
 		})
 	}
 }

@@ -29,6 +29,7 @@ type flags struct {
 	set                          []string
 	parallelism                  int
 	dryRun, json, quiet, verbose bool
+	allowShort                   bool
 }
 
 func newRoot(out, errw io.Writer) *cobra.Command {
@@ -53,7 +54,7 @@ Start with:  promptmill preference --recipe demo --out demo-out`,
 	root.PersistentFlags().BoolVar(&a.flags.json, "json", false, "print the result as one line of JSON on standard output")
 	root.PersistentFlags().BoolVarP(&a.flags.quiet, "quiet", "q", false, "no progress, no logs below warnings")
 	root.PersistentFlags().BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what the engine does, too")
-	root.AddCommand(a.preferenceCmd(), a.sftCmd(), a.trainCmd(), a.selfrewardCmd(), a.planCmd(), a.recipeCmd(), a.snapshotsCmd(), a.verifyCmd(), a.exportCmd(), a.replayCmd(), a.doctorCmd(), a.reportCmd(), a.serveCmd(), a.workerPoolCmd(), a.jobsCmd(), a.tinyCmd())
+	root.AddCommand(a.preferenceCmd(), a.sftCmd(), a.evaluationCmd(), a.judgmentCmd(), a.auditCmd(), a.trainCmd(), a.selfrewardCmd(), a.planCmd(), a.recipeCmd(), a.snapshotsCmd(), a.verifyCmd(), a.exportCmd(), a.replayCmd(), a.doctorCmd(), a.reportCmd(), a.serveCmd(), a.workerPoolCmd(), a.jobsCmd(), a.tinyCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	// Cobra's own errors about arguments are faults of the command line too.

@@ -220,7 +220,11 @@ func (j *job) done(ctx context.Context, command string, m snapshot.Manifest, par
 
 // next are the commands that a user may want after this one.
 func (j *job) next(m snapshot.Manifest) []string {
-	files := j.st.URL() + "/" + snapshot.RunDir(m.Set, m.RunID) + "/rewrite/*.parquet"
+	config := "rewrite"
+	if m.Rows[config] == 0 {
+		config = m.Set // evaluation, judgment
+	}
+	files := j.st.URL() + "/" + snapshot.RunDir(m.Set, m.RunID) + "/" + config + "/*.parquet"
 	lines := []string{
 		fmt.Sprintf("duckdb -c \"from '%s' limit 5\"", strings.TrimPrefix(files, "file://")),
 		fmt.Sprintf("promptmill verify --out %s --data-set %s", j.flags.out, m.Set),

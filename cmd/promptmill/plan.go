@@ -32,10 +32,10 @@ type tokens struct {
 
 func (a *app) planCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use:       "plan [preference|sft]",
+		Use:       "plan [preference|sft|evaluation|judgment]",
 		Short:     "Rows, calls, tokens, hours and money of a job; nothing is called",
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"preference", "sft"},
+		ValidArgs: []string{"preference", "sft", "evaluation", "judgment"},
 		RunE: run(func(ctx context.Context, args []string) error {
 			r, doc, err := a.loadRecipe()
 			if err != nil {
@@ -55,16 +55,14 @@ func (a *app) planCmd() *cobra.Command {
 // writePlan counts the records of the inputs, which reads them, and reckons the rest from the recipe.
 func (a *app) writePlan(ctx context.Context, command string, r *recipe.Recipe, doc *recipe.Document) error {
 	p := plan{Command: command, Rows: map[string]int64{}}
-	if err := inspect(ctx, command, r, doc); err != nil {
-		return err
-	}
-	if command == "sft" {
-		records, err := source.Estimate(ctx, r.Pairs)
-		if err != nil {
+	if command != "preference" {
+		if err := planSupervised(ctx, command, r, doc, &p); err != nil {
 			return err
 		}
-		p.Rows["pairs"] = records
 		return a.printPlan(p, r)
+	}
+	if err := inspect(ctx, command, r, doc); err != nil {
+		return err
 	}
 	records, err := source.Estimate(ctx, r.Prompts)
 	if err != nil {
@@ -78,8 +76,12 @@ func (a *app) writePlan(ctx context.Context, command string, r *recipe.Recipe, d
 	judgments := prompts * candidates * int64(len(r.Judge.Aspects))
 	p.Rows["records"], p.Rows["prompts"], p.Rows["candidates"] = records, prompts, prompts*candidates
 	p.Rows["judgments"] = judgments * int64(r.Judge.Samples)
-	p.Calls = calls{Chat: prompts + judgments, Image: prompts * (candidates + 1)}
-	p.Tokens = planTokens(r, prompts, judgments)
+	verdicts := planVerdicts(r, prompts*candidates)
+	if verdicts > 0 {
+		p.Rows["verdicts"] = verdicts
+	}
+	p.Calls = calls{Chat: prompts + judgments + verdicts, Image: prompts * (candidates + 1)}
+	p.Tokens = planTokens(r, prompts, judgments, verdicts)
 	p.Hours = (float64(p.Calls.Chat)*r.Plan.ChatSeconds/slots(r.Models.Judge.Concurrency) +
 		float64(p.Calls.Image)*r.Plan.ImageSeconds/slots(r.Models.Images.Concurrency)) / 3600
 	p.Cost = float64(p.Tokens.Prompt)/1e6*r.Plan.PromptTokenPrice + float64(p.Tokens.Completion)/1e6*r.Plan.CompletionTokenPrice +
@@ -101,9 +103,16 @@ func inspect(ctx context.Context, command string, r *recipe.Recipe, doc *recipe.
 	return nil
 }
 
+// planVerdicts reckons how often the judge is asked about its own answers: each of a candidate's on an aspect
+// beside each other one, in both orders.
+func planVerdicts(r *recipe.Recipe, candidates int64) int64 {
+	samples := int64(r.Judge.Samples)
+	return min(r.JudgmentPairs.Asked, candidates*int64(len(r.JudgmentPairs.Aspects))) * samples * (samples - 1)
+}
+
 // planTokens reckons four characters to a token (OpenAI's rule of thumb for English), and answers at
 // half of their limit.
-func planTokens(r *recipe.Recipe, prompts, judgments int64) tokens {
+func planTokens(r *recipe.Recipe, prompts, judgments, verdicts int64) tokens {
 	const charsPerToken = 4
 	var t tokens
 	const typicalPrompt = 60 // characters
@@ -119,6 +128,15 @@ func planTokens(r *recipe.Recipe, prompts, judgments int64) tokens {
 		t.Prompt += share * (int64(len(tmpl.System)+len(tmpl.User)+typicalPrompt)/charsPerToken + 2*int64(r.Plan.ImageTokens))
 		t.Completion += share * int64(r.Judge.Samples) * int64(r.Judge.MaxTokens) / 2
 	}
+	for _, aspect := range r.JudgmentPairs.Aspects {
+		messages, _ := r.JudgmentPairs.Templates.AboutAnswers(aspect, "", "", "")
+		share := verdicts / int64(len(r.JudgmentPairs.Aspects))
+		for _, m := range messages {
+			t.Prompt += share * int64(len(m.Content)) / charsPerToken
+		}
+		t.Prompt += share * (typicalPrompt/charsPerToken + int64(r.Judge.MaxTokens) + 2*int64(r.Plan.ImageTokens)) // two answers
+		t.Completion += share * int64(r.JudgmentPairs.MaxTokens) / 2
+	}
 	return t
 }
 
@@ -131,9 +149,14 @@ func (a *app) printPlan(p plan, r *recipe.Recipe) error {
 	t := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "plan of %s, recipe %s: nothing is called\n\n", p.Command, r.Name)
 	fmt.Fprintf(t, "  rows\t%s\n", counted(p.Rows))
+	if p.Calls.Chat > 0 && p.Command != "preference" {
+		fmt.Fprintf(t, "  chat calls\t%d of a teacher that is always right at once\n  image calls\t%d\n", p.Calls.Chat, p.Calls.Image)
+		fmt.Fprintf(t, "  hours\t%.1f, at %g s a chat call, %d at once\n", p.Hours, r.Plan.ChatSeconds, max(r.Models.Teacher.Concurrency, 1))
+	}
 	if p.Command == "preference" {
-		fmt.Fprintf(t, "  chat calls\t%d (%d rewrites, %d judgments of %d answers each)\n", p.Calls.Chat, p.Rows["prompts"],
-			p.Calls.Chat-p.Rows["prompts"], r.Judge.Samples)
+		verdicts := p.Rows["verdicts"]
+		fmt.Fprintf(t, "  chat calls\t%d (%d rewrites, %d judgments of %d answers each, %d verdicts on answers)\n", p.Calls.Chat, p.Rows["prompts"],
+			p.Calls.Chat-p.Rows["prompts"]-verdicts, r.Judge.Samples, verdicts)
 		fmt.Fprintf(t, "  image calls\t%d\n", p.Calls.Image)
 		fmt.Fprintf(t, "  tokens\tabout %d in, %d out\n", p.Tokens.Prompt, p.Tokens.Completion)
 		fmt.Fprintf(t, "  hours\t%.1f, at %g s a chat call, %d at once, and %g s a picture, %d at once\n", p.Hours,

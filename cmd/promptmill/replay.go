@@ -65,7 +65,8 @@ func (a *app) replay(ctx context.Context, m snapshot.Manifest) (err error) {
 	if err != nil {
 		return fmt.Errorf("recipe of run %s: %w", m.RunID, err)
 	}
-	for _, n := range []*int{&j.recipe.Rewrite.ExtraAttempts, &j.recipe.Imagegen.ExtraAttempts, &j.recipe.Judge.ExtraAttempts} {
+	r := j.recipe
+	for _, n := range []*int{&r.Rewrite.ExtraAttempts, &r.Imagegen.ExtraAttempts, &r.Judge.ExtraAttempts, &r.JudgmentPairs.ExtraAttempts} {
 		*n += replayAttempts
 	}
 	return j.preference(ctx, "replay")

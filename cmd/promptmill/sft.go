@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/promptmill/promptmill/pipelines/sft"
+	"github.com/promptmill/promptmill/recipe"
 	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/mix"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -17,42 +18,39 @@ import (
 func (a *app) sftCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sft",
-		Short: "Build the supervised set: rewrite pairs as chat rows, shuffled and split",
-		Long: `sft turns pairs of raw and rewritten prompts into chat rows for supervised fine-tuning: one row for each
-raw prompt, free of benchmarks, in a seeded order, split by hash.
+		Short: "Build the supervised set: rewrite pairs, evaluations and judgments, shuffled and split",
+		Long: `sft turns pairs of raw and rewritten prompts into chat rows for supervised fine-tuning, one row for each raw
+prompt, and mixes in the evaluation and the judgment set, which it builds if they are not there: free of
+benchmarks, in a seeded order, split so that no prompt and no picture is in both splits.
 
-  promptmill sft --set 'pairs.inputs=[{name: mine, path: pairs.jsonl}]' --out data`,
+  promptmill sft --recipe demo --out data
+  promptmill sft --set sft.parts=[rewrite] --set 'pairs.inputs=[{name: mine, path: pairs.jsonl}]' --out data`,
 		Args: cobra.NoArgs,
-		RunE: run(func(ctx context.Context, _ []string) error {
-			j, err := a.newJob(ctx)
-			if err != nil {
-				return err
-			}
-			if a.flags.dryRun {
-				return a.writePlan(ctx, "sft", j.recipe, j.doc)
-			}
-			return j.sft(ctx)
+		RunE: a.supervised("sft", func(j *job, ctx context.Context, _ bool) (snapshot.Manifest, error) {
+			return j.supervisedSet(ctx)
 		}),
 	}
 	a.jobFlags(c)
+	a.shortFlag(c)
 	return c
 }
 
-// sft builds and publishes the supervised set.
-func (j *job) sft(ctx context.Context) error {
-	parent, err := snapshot.Newest(ctx, j.st, "sft")
-	if err != nil {
-		return err
-	}
-	m, err := j.sftSet(ctx)
-	if err != nil {
-		return err
-	}
-	return j.done(ctx, "sft", m, parent)
+// sftSet returns the set that policy 0 of the loop is trained on: the pairs, because a training reads one
+// configuration.
+func (j *job) sftSet(ctx context.Context) (snapshot.Manifest, error) {
+	return j.rewriteSet(ctx)
 }
 
-// sftSet returns the supervised set of the recipe, building it if it is not there.
-func (j *job) sftSet(ctx context.Context) (m snapshot.Manifest, err error) {
+// supervisedSet is the recipe's mixture, or the pairs alone.
+func (j *job) supervisedSet(ctx context.Context) (snapshot.Manifest, error) {
+	if !j.recipe.SFT.Mixed() {
+		return j.rewriteSet(ctx)
+	}
+	return j.mixture(ctx)
+}
+
+// rewriteSet returns the supervised set that has the pairs alone, building it if it is not there.
+func (j *job) rewriteSet(ctx context.Context) (m snapshot.Manifest, err error) {
 	const set = "sft"
 	src := j.recipe.Pairs
 	if err := inspect(ctx, set, j.recipe, j.doc); err != nil {
@@ -66,7 +64,7 @@ func (j *job) sftSet(ctx context.Context) (m snapshot.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	runID := j.runID(set, files, benchmarks, src, j.recipe.Heldout, j.recipe.SFT, j.recipe.Rewrite.Template, j.recipe.Seed)
+	runID := j.runID(set, files, benchmarks, src, j.recipe.Heldout, recipe.SFT{ValidationPermille: j.recipe.SFT.ValidationPermille}, j.recipe.Rewrite.Template, j.recipe.Seed)
 	h := j.header(set, runID)
 	h.Templates = []string{j.recipe.Rewrite.Template.ID}
 	rows, err := source.Estimate(ctx, src)

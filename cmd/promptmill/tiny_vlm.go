@@ -134,6 +134,7 @@ func (a *app) showVLM(results []vlmResult) error {
 			{"the same where grades differ by 2 and more", r.Sure},
 			{"judgments that can be read", r.Graded},
 			{"rewritings that are lists of modifiers", r.Rewriting},
+			{"rewritings that have a modifier twice", r.Repeating},
 		} {
 			if s.Of > 0 {
 				fmt.Fprintf(t, "%s\t%s\t%s\t%.3f\t%.3f\t%.3f\t%d\t\n", r.Model, r.Pictures, s.name, s.Value, s.Low, s.High, s.Of)

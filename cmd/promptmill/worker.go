@@ -101,7 +101,7 @@ func shareLimits(r *recipe.Recipe) error {
 func wantsGPU(r *recipe.Recipe) bool {
 	return slices.ContainsFunc([]model.Spec{r.Models.Policy, r.Models.Images, r.Models.Judge}, func(s model.Spec) bool {
 		p := s.Options["provider"]
-		return s.Endpoint == "" && (p == "cuda" || p == "tensorrt")
+		return s.Endpoint == "" && (p == "cuda" || p == "tensorrt" || p == "auto")
 	})
 }
 

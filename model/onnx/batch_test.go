@@ -45,7 +45,7 @@ func TestBatcherJoins(t *testing.T) {
 
 func TestBatcherErrors(t *testing.T) {
 	broken := errors.New("broken")
-	b := onnx.NewBatcher(2, 1, time.Millisecond, func(_ context.Context, key int, qs []int) ([]int, error) {
+	b := onnx.NewBatcher(2, 1, time.Millisecond, func(_ context.Context, key int, _ []int) ([]int, error) {
 		if key == 0 {
 			return nil, broken
 		}

@@ -61,7 +61,7 @@ type Config struct {
 	// AllowShort takes what there is where a part does not reach its rows.
 	AllowShort bool `json:"allow_short" yaml:"allow_short"`
 	// ShardRows is how many rows with their pictures make a file.
-	ShardRows int64 `json:"shard_rows" yaml:"shard_rows"`
+	ShardRows int64          `json:"shard_rows" yaml:"shard_rows"`
 	Teacher   teacher.Config `json:"teacher" yaml:"-"`
 	// Heldout names the benchmarks whose prompts the set is not to have.
 	Heldout heldout.Config `json:"heldout" yaml:"-"`

@@ -143,6 +143,7 @@ func (l *Loop) round(ctx context.Context, t int, set snapshot.Manifest, take int
 	models := map[string]string{"policy": p.weights, "judge": judge.Info().Weights, "images": pictures.Info().Weights}
 	h := l.header("preference", t, set.Digest, take, models)
 	cfg := preference.New(r)
+	cfg.JudgmentPairs.Asked = 0 // none is asked for in vain: judgmentsLeftOut
 	h.Parents, h.Models, h.Templates = []snapshot.Parent{parent(set)}, models, cfg.Templates()
 	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(set, prompts.Rows), Limit: take}
 	cfg.Sink, cfg.ShardRows = l.sink(h), r.Parquet.ShardRows

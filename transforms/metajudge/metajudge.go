@@ -129,7 +129,7 @@ func (c Config) Validate() error {
 		}
 	}
 	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
-	check(c.Temperature != 0 || c.Retries+c.ExtraAttempts == 0, "temperature: 0 gives the same verdict %d times more; raise it, or set retries to 0", c.Retries+c.ExtraAttempts)
+	check(c.Temperature != 0 || c.Retries == 0, "temperature: 0 gives the same verdict %d times more; raise it, or set retries to 0", c.Retries)
 	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
 	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
 	check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"image"
+	"image/color"
 	"image/png"
 	"math"
 	"slices"
@@ -43,7 +44,16 @@ var asked sync.Map
 
 func (critic) Info() model.Info { return model.Info{Name: "critic", Weights: "critic-weights"} }
 
-func (critic) Chat(_ context.Context, req model.ChatRequest) (model.ChatResponse, error) {
+func (critic) Chat(ctx context.Context, req model.ChatRequest) (model.ChatResponse, error) {
+	for i, want := range map[int]bool{1: true, 3: false} { // Image 1 is the raw prompt's
+		data, err := req.Messages[0].Parts[i].Picture.Bytes(ctx)
+		if err != nil {
+			return model.ChatResponse{}, err
+		}
+		if img, err := png.Decode(bytes.NewReader(data)); err != nil || (img.At(0, 0) == color.Gray{Y: 0}) != want {
+			return model.ChatResponse{}, fmt.Errorf("part %d is not the picture it should be: %w", i, err)
+		}
+	}
 	text := req.Messages[0].Parts[4].Text
 	_, again := asked.LoadOrStore(text, true)
 	_, text, okA := strings.Cut(text, "Answer A:\nworth ")
@@ -201,15 +211,23 @@ func TestPairs(t *testing.T) {
 		{
 			// Two comparisons lack one order, so only the third counts.
 			"one order unread", answers("4", "2", "cut, favour 0"), "0 over 1: 4 2", 4 + 2*3, 0,
-			[]string{"metajudge.in = 6", "metajudge.out = 4"}, []string{"no_score 3", "no_score 3"},
+			[]string{"metajudge.in = 6", "metajudge.out = 4"},
+			[]string{"no_score 3", "no_score 3"},
+		},
+		{
+			"the other order unread", answers("cut, favour 0", "4", "2"), "1 over 2: 4 2", 4 + 2*3, 0,
+			[]string{"metajudge.in = 6", "metajudge.out = 4"},
+			[]string{"no_score 3", "no_score 3"},
 		},
 		{
 			"nothing read", answers("cut", "5"), "", 2 * 3, 0,
-			[]string{"metajudge.dead = 2", "meta_pair.dead = 1"}, []string{"no_score 3", "no_score 3", "too_few_verdicts 1"},
+			[]string{"metajudge.dead = 2", "meta_pair.dead = 1"},
+			[]string{"no_score 3", "no_score 3", "too_few_verdicts 1"},
 		},
 		{
 			"no answer", answers("down", "5"), "", 2, 0,
-			[]string{"metajudge.dead = 2", "meta_pair.dead = 1"}, []string{"too_few_verdicts 1", "unavailable 1", "unavailable 1"},
+			[]string{"metajudge.dead = 2", "meta_pair.dead = 1"},
+			[]string{"too_few_verdicts 1", "unavailable 1", "unavailable 1"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -362,7 +380,7 @@ func TestConfig(t *testing.T) {
 		{func(c *metajudge.Config) { c.Aspects = []string{"pick", "pick"} }, `judgment_pairs.aspects[1]: "pick" stands there twice`},
 		{func(c *metajudge.Config) { c.Templates.JudgmentPick.User = "{answer_a}" }, "judgment_pairs.templates.judgment_pick.user: lacks {answer_b}"},
 		{func(c *metajudge.Config) { c.Temperature = -1 }, "judgment_pairs.temperature: -1"},
-		{func(c *metajudge.Config) { c.Temperature = 0 }, "judgment_pairs.temperature: 0 gives the same verdict 3 times more"},
+		{func(c *metajudge.Config) { c.Temperature = 0 }, "judgment_pairs.temperature: 0 gives the same verdict 2 times more"},
 		{func(c *metajudge.Config) { c.TopP = 0 }, "judgment_pairs.top_p: 0"},
 		{func(c *metajudge.Config) { c.MaxTokens = 0 }, "judgment_pairs.max_tokens: 0"},
 		{func(c *metajudge.Config) { c.Retries = 11 }, "judgment_pairs.retries: 11"},

@@ -337,8 +337,8 @@ func TestFailsBundle(t *testing.T) {
 func TestConfigRoundTrip(t *testing.T) {
 	cfg := rewrite.Config{
 		Continues: ", ",
-		Model: model.Spec{Backend: "b", Model: "m", Endpoint: "http://h", APIKey: "env:K", Revision: "r", Concurrency: 1, AttemptTimeout: 2, TotalTimeout: 3, Options: map[string]string{"a": "b"}},
-		Cache: "c", Template: template.Template{ID: "i", System: "s", User: "{prompt}"},
+		Model:     model.Spec{Backend: "b", Model: "m", Endpoint: "http://h", APIKey: "env:K", Revision: "r", Concurrency: 1, AttemptTimeout: 2, TotalTimeout: 3, Options: map[string]string{"a": "b"}},
+		Cache:     "c", Template: template.Template{ID: "i", System: "s", User: "{prompt}"},
 		Candidates: 1, Temperature: 2, TopP: 0.5, MaxTokens: 4, MaxClipTokens: 5, Retries: 6, ExtraAttempts: 7, Seed: 8, InFlight: 9,
 	}
 	transformtest.RoundTrip(t, cfg)

@@ -166,12 +166,12 @@ type Mix struct{ Swapped, Bare, Real float64 }
 
 // Caption draws a caption.
 func (c *Corpus) Caption(rng *rand.Rand, m Mix) Caption {
-	raw, real := c.raw(rng, m.Swapped)
+	raw, own := c.raw(rng, m.Swapped)
 	var modifiers []string
 	switch u := rng.Float64(); {
 	case u < m.Bare:
 	case u < m.Bare+m.Real:
-		modifiers = real[:min(len(real), 1+rng.IntN(10))]
+		modifiers = own[:min(len(own), 1+rng.IntN(10))]
 	default:
 		for range 1 + rng.IntN(9) {
 			modifiers = append(modifiers, c.pool[rng.IntN(len(c.pool))])

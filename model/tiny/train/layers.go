@@ -81,9 +81,9 @@ func (n *network) silu(x string) string { return n.mul(x, n.Op("Sigmoid", []stri
 
 const normEpsilon = 1e-5
 
-// norm is a layer normalization of the last dimension, of size d, with scale and bias.
-func (n *network) norm(name, x string, d int64) string {
-	scale, bias := n.filled(name+".weight", 1, d), n.filled(name+".bias", 0, d)
+// norm is a layer normalization of the last dimension, of the width of the text, with scale and bias.
+func (n *network) norm(name, x string) string {
+	scale, bias := n.filled(name+".weight", 1, textWidth), n.filled(name+".bias", 0, textWidth)
 	return n.Op("LayerNormalization", []string{x, scale, bias}, build.Int("axis", -1), build.Float("epsilon", normEpsilon))
 }
 

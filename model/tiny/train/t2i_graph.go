@@ -46,10 +46,10 @@ func (n *network) textEncoder(ids string) string {
 	x = n.add(x, n.normal("text.position", .05, TextLength, textWidth))
 	for i := range textBlocks {
 		name := "text.block" + strconv.Itoa(i)
-		x = n.add(x, n.selfAttention(name+".attention", n.norm(name+".norm1", x, textWidth), TextLength, textWidth, textHeads))
-		x = n.add(x, n.feedForward(name+".mlp", n.norm(name+".norm2", x, textWidth), textWidth))
+		x = n.add(x, n.selfAttention(name+".attention", n.norm(name+".norm1", x), TextLength, textWidth, textHeads))
+		x = n.add(x, n.feedForward(name+".mlp", n.norm(name+".norm2", x), textWidth))
 	}
-	return n.norm("text.norm", x, textWidth)
+	return n.norm("text.norm", x)
 }
 
 // first is the text's first vector, that of <bos>: [b,128].
@@ -124,7 +124,7 @@ func (n *network) pictureBlock(name, h, m, text string, times int) string {
 	x := n.modulate(n.plainNorm(h, d), a[0], a[1])
 	h = n.add(h, n.mul(n.selfAttention(name+".attention", x, positions, d, pictureHeads), a[2]))
 
-	q := n.heads(n.linear(name+".cross.q", n.norm(name+".cross.norm", h, d), d, d), positions, d, pictureHeads)
+	q := n.heads(n.linear(name+".cross.q", n.norm(name+".cross.norm", h), d, d), positions, d, pictureHeads)
 	kv := n.Ops("Split", 2, []string{n.linear(name+".cross.kv", text, textWidth, 2*d), n.Ints(d, d)}, build.Int("axis", -1))
 	for i := range kv { // repeated last: they are worked out once for each text
 		kv[i] = n.repeat(n.heads(kv[i], TextLength, d, pictureHeads), times)

@@ -11,7 +11,6 @@ import (
 	"image/png"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -78,8 +77,10 @@ type VLMReport struct {
 	Sure     Share `json:"sure"`
 	// Graded is the share of judgments that can be read.
 	Graded Share `json:"graded"`
-	// Rewriting is the share of rewritings that are a list of modifiers: ended by the model, none empty, twice or overlong.
+	// Rewriting is the share of rewritings that are a list of modifiers: ended by the model, none empty or overlong. Repeating
+	// is the share that has a modifier twice.
 	Rewriting Share `json:"rewriting"`
+	Repeating Share `json:"repeating"`
 	// Distinct is the share of different rewritings.
 	Distinct float64 `json:"distinct"`
 }
@@ -301,30 +302,37 @@ func (e *Examination) rewrites(ctx context.Context, rng *rand.Rand, r *VLMReport
 	if err != nil {
 		return err
 	}
-	valid, distinct := 0, map[string]bool{}
+	var valid, repeating float64
+	distinct := map[string]bool{}
 	for _, of := range answers {
 		for _, a := range of {
-			if isRewriting(a) {
+			ok, twice := isRewriting(a)
+			if ok {
 				valid++
+			}
+			if twice {
+				repeating++
 			}
 			distinct[a.Text] = true
 		}
 	}
 	n := each * e.Rewrites
-	r.Rewriting, r.Distinct = newShare(float64(valid), n), float64(len(distinct))/float64(max(1, n))
+	r.Rewriting, r.Repeating = newShare(valid, n), newShare(repeating, n)
+	r.Distinct = float64(len(distinct)) / float64(max(1, n))
 	return nil
 }
 
-func isRewriting(a model.Answer) bool {
-	parts := strings.Split(strings.TrimSpace(a.Text), ",")
-	for i, p := range parts {
-		parts[i] = strings.TrimSpace(p)
-		if parts[i] == "" || len(parts[i]) > longestModifier {
-			return false
-		}
+// isRewriting says whether an answer is a list of modifiers, and whether it has one twice.
+func isRewriting(a model.Answer) (valid, repeating bool) {
+	valid = a.Finish == model.FinishStop
+	seen := map[string]bool{}
+	for p := range strings.SplitSeq(a.Text, ",") {
+		p = strings.TrimSpace(p)
+		valid = valid && p != "" && len(p) <= longestModifier
+		repeating = repeating || seen[p]
+		seen[p] = true
 	}
-	slices.Sort(parts)
-	return a.Finish == model.FinishStop && len(slices.Compact(parts)) == len(strings.Split(a.Text, ","))
+	return valid, repeating
 }
 
 // correlation is Pearson's r, and 0 where one side does not vary.

@@ -130,14 +130,14 @@ func spoil(rng *rand.Rand, img, other *scene.Image) {
 	}
 }
 
-// rewriting are the modifiers of picture k of a row: none, the real ones, then those of anybody.
-func (c *Corpus) rewriting(rng *rand.Rand, real []string, k int) []string {
+// rewriting are the modifiers of picture k of a row: none, the prompt's own, then those of anybody.
+func (c *Corpus) rewriting(rng *rand.Rand, own []string, k int) []string {
 	const most = 9
 	switch {
 	case k == 0:
 		return nil
-	case k == 1 && len(real) > 0:
-		return real[:min(len(real), most)]
+	case k == 1 && len(own) > 0:
+		return own[:min(len(own), most)]
 	}
 	modifiers := make([]string, 1+rng.IntN(most))
 	for i := range modifiers {

@@ -141,7 +141,7 @@ func examine(t *testing.T, folder string, comparisons int) *train.VLMReport {
 func TestCommittedVLM(t *testing.T) {
 	needRuntime(t)
 	r := examine(t, "vlm-sft", 60)
-	for i, least := range []float64{.8, .7, .6} {
+	for i, least := range []float64{.82, .72, .61} { // the trial's figures less 10%
 		if s := r.Judge[i]; s.Difference < least || s.Parsable < .98 || s.Accuracy < .7 {
 			t.Errorf("judge: %+v, want a correlation of the difference of %v", s, least)
 		}
