@@ -376,7 +376,7 @@ func TestWhatStopsTheLoop(t *testing.T) {
 func TestGivenPolicyAndJudge(t *testing.T) {
 	b := newBench(t)
 	s := run(t, b.loop(t, "models.judge={backend: scene, model: \"\"}", "selfreward.start=policy", "selfreward.reward=fixed",
-		"judge.aspects=[pick]", "metrics.prompts.inputs=[]"), "", "")
+		"judge.aspects=[pick]", "judgment_pairs.asked=0", "metrics.prompts.inputs=[]"), "", "")
 	pairs := step(t, s, "pairs-2")
 	m, err := snapshot.Load(t.Context(), b.loop(t).Store, pairs.Set, pairs.RunID)
 	if err != nil || m.Models["judge"] != "scene-chat-v1" || m.Rows[preference.Pairs] != 8 {
