@@ -3,7 +3,7 @@ GO      ?= go
 OUT     ?= demo-out
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: setup build demo test test-formats test-trainers test-engines lint fmt bench golden
+.PHONY: setup tiny build demo test test-formats test-trainers test-engines lint fmt bench golden
 
 setup: build ## fetch the modules that this platform needs, and ONNX Runtime by pip or npm
 	$(GO) list -deps -test ./... >/dev/null
@@ -27,6 +27,10 @@ test-trainers: ## real TRL and LLaMA-Factory on tiny random models, on the CPU; 
 
 test-engines: ## the same rows in process, on a separate job server and on a real standalone Flink, whatever is killed; needs a JDK, Maven, pip
 	$(GO) test -tags engines -count=1 -timeout 15m -run 'TestJobServer|TestEngineFaults|TestFlink' -v ./cmd/promptmill
+
+tiny: setup ## train the embedded models from nothing into tiny-out (about an hour on one core) and measure them
+	bin/promptmill tiny train --out tiny-out
+	bin/promptmill tiny evaluate --from tiny-out
 
 lint: ## golangci-lint with .golangci.yml
 	$(LINT) run ./...

@@ -132,6 +132,8 @@ prompts:
 heldout: {benchmarks: []}
 dedup: {mode: exact}
 select: {prompts: 0}
+templates: {set: paper}
+rewrite: {continues: ""}
 models: {policy: %s, images: %s, judge: %s}
 `, in, model, model, model)
 	if err := os.WriteFile(recipe, []byte(text), 0o644); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/transforms/conformance"
+	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/source"
 	"github.com/promptmill/promptmill/transforms/train"
 )
@@ -161,13 +162,6 @@ func (r *Recipe) validateMetrics(m Metrics) error {
 		check(s.Model.Backend != "", at+".model.backend", "empty; name a backend with a score model, such as scene")
 		seen[s.Name] = true
 	}
-	for i, in := range m.Prompts.Inputs {
-		held := false
-		for _, b := range r.Heldout.Benchmarks {
-			held = held || b.Path == in.Path
-		}
-		check(held, fmt.Sprintf("metrics.prompts.inputs[%d].path", i), "%s is not among heldout.benchmarks: add it there, or the policies are measured on what they were trained on", in.Path)
-	}
 	if len(m.Prompts.Inputs) > 0 {
 		errs = append(errs, Under("metrics.prompts", m.Prompts.Validate()))
 	}
@@ -186,4 +180,16 @@ func (r *Recipe) DecidesLoop() *Recipe {
 		c.Metrics.Scorers[i].Model = decides(c.Metrics.Scorers[i].Model)
 	}
 	return c
+}
+
+// MetricsHeldOut joins a fault for each input of the metrics that is not kept out of training: what a loop measures
+// itself on. Jobs that measure nothing need not ask.
+func (r *Recipe) MetricsHeldOut() error {
+	var errs []error
+	for i, in := range r.Metrics.Prompts.Inputs {
+		if !slices.ContainsFunc(r.Heldout.Benchmarks, func(b heldout.Benchmark) bool { return b.Path == in.Path }) {
+			errs = append(errs, fmt.Errorf("metrics.prompts.inputs[%d].path: %s is not among heldout.benchmarks: add it there, or the policies are measured on what they were trained on", i, in.Path))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -73,6 +73,9 @@ func (j *job) selfreward(ctx context.Context, from, until string) (err error) {
 	if n := j.flags.parallelism; n > 0 {
 		j.recipe.Rewrite.InFlight, j.recipe.Imagegen.InFlight, j.recipe.Judge.InFlight = n, n, n
 	}
+	if err := j.recipe.MetricsHeldOut(); err != nil {
+		return usageError{j.doc.Locate(err)}
+	}
 	inputs, err := j.promptInputs(ctx)
 	if err != nil {
 		return err
