@@ -11,13 +11,14 @@ import (
 	"os/signal"
 	"syscall"
 
-	_ "github.com/promptmill/promptmill/model/diffusion"        // backend diffusion
-	_ "github.com/promptmill/promptmill/model/openai"           // backend openai
-	_ "github.com/promptmill/promptmill/model/scene"            // backend scene
-	_ "github.com/promptmill/promptmill/model/trainers/command" // backend command
-	_ "github.com/promptmill/promptmill/model/trainers/rest"    // backend rest
-	_ "github.com/promptmill/promptmill/model/txt2img"          // backend txt2img
-	_ "github.com/promptmill/promptmill/model/vlm"              // backend vlm
+	_ "github.com/promptmill/promptmill/model/diffusion"              // backend diffusion
+	_ "github.com/promptmill/promptmill/model/openai"                 // backend openai
+	_ "github.com/promptmill/promptmill/model/scene"                  // backend scene
+	_ "github.com/promptmill/promptmill/model/trainers/command"       // backend command
+	_ "github.com/promptmill/promptmill/model/trainers/embedded/tune" // backend embedded
+	_ "github.com/promptmill/promptmill/model/trainers/rest"          // backend rest
+	_ "github.com/promptmill/promptmill/model/txt2img"                // backend txt2img
+	_ "github.com/promptmill/promptmill/model/vlm"                    // backend vlm
 	"github.com/promptmill/promptmill/runners"
 )
 
