@@ -2,38 +2,21 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/model/trainers/jobfolder"
 	"github.com/promptmill/promptmill/store"
 )
 
 // A job is the folder of one, as it lies on disk.
 type job struct {
 	*trainer
-	model.TrainJob
-	dir   string
-	store store.Store
-}
-
-func (j *job) path(name string) string { return filepath.Join(j.dir, name) }
-
-// localPath is a file URL's path; anything else, such as the name of a model on a hub, stays.
-func localPath(u string) string {
-	rest, ok := strings.CutPrefix(u, "file://")
-	if !ok {
-		return u
-	}
-	if p, err := url.PathUnescape(strings.TrimPrefix(rest, "localhost")); err == nil {
-		return p
-	}
-	return u
+	jobfolder.Job
 }
 
 // Start implements model.Trainer. The handle is the folder of the output, which must be on this machine.
@@ -42,21 +25,11 @@ func (t *trainer) Start(ctx context.Context, tj model.TrainJob) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	st, err := store.Open(ctx, dir)
+	folder, err := jobfolder.Create(ctx, dir, tj)
 	if err != nil {
 		return "", err
 	}
-	data, err := json.MarshalIndent(tj, "", "  ")
-	if err != nil {
-		return "", fmt.Errorf("train: job %s: %w", tj.ID, err)
-	}
-	if err := st.PutIfAbsent(ctx, "job.json", append(data, '\n')); err != nil && !errors.Is(err, store.ErrExists) {
-		return "", fmt.Errorf("train: job %s: %w", tj.ID, err)
-	}
-	j, err := t.load(ctx, dir)
-	if err != nil {
-		return "", err
-	}
+	j := &job{t, folder}
 	if j.ID != tj.ID {
 		return "", fmt.Errorf("%w: train: job %s: its output folder %s is that of job %s; give every job its own", model.ErrConfig, tj.ID, dir, j.ID)
 	}
@@ -81,11 +54,11 @@ func (t *trainer) check(tj model.TrainJob) (dir string, err error) {
 	if len(tj.Data) == 0 {
 		errs = append(errs, fault("it has no data; an empty snapshot cannot be trained on"))
 	}
-	dir = localPath(tj.Output)
+	dir = jobfolder.Local(tj.Output)
 	if dir == "" || strings.Contains(dir, "://") {
 		errs = append(errs, fault("output %q is not a folder on this machine, where the program could write", tj.Output))
 	}
-	if start := localPath(tj.Start); filepath.IsAbs(start) {
+	if start := jobfolder.Local(tj.Start); filepath.IsAbs(start) {
 		if _, err := os.Stat(start); err != nil {
 			errs = append(errs, fault("the checkpoint to start from: %v", err))
 		}
@@ -100,19 +73,8 @@ func (t *trainer) check(tj model.TrainJob) (dir string, err error) {
 }
 
 func (t *trainer) load(ctx context.Context, dir string) (*job, error) {
-	st, err := store.Open(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	data, _, err := st.Read(ctx, "job.json")
-	if err != nil {
-		return nil, fmt.Errorf("train: no job in %s: %w", dir, err)
-	}
-	j := &job{trainer: t, dir: dir, store: st}
-	if err := json.Unmarshal(data, &j.TrainJob); err != nil {
-		return nil, fmt.Errorf("train: %s/job.json: %w: %w", dir, store.ErrDamaged, err)
-	}
-	return j, nil
+	folder, err := jobfolder.Load(ctx, dir)
+	return &job{t, folder}, err
 }
 
 // Status implements model.Trainer. It also drives the job: one that was killed is started again.
@@ -146,9 +108,9 @@ func (j *job) advance(ctx context.Context) (model.TrainStatus, error) {
 	case err != nil:
 		return model.TrainStatus{}, err
 	case j.has("cancel"):
-		return j.end(ctx, model.TrainStatus{State: model.TrainCancelled, Message: "cancelled"})
+		return j.End(ctx, model.TrainStatus{State: model.TrainCancelled, Message: "cancelled"})
 	case len(attempts) > j.restarts:
-		return j.end(ctx, j.failed(fmt.Sprintf("the program was killed %d times without an exit code", len(attempts))))
+		return j.End(ctx, j.failed(fmt.Sprintf("the program was killed %d times without an exit code", len(attempts))))
 	}
 	if err := j.launch(ctx, lock, len(attempts)); err != nil {
 		return model.TrainStatus{}, fmt.Errorf("train: job %s: %w", j.ID, err)
@@ -158,7 +120,7 @@ func (j *job) advance(ctx context.Context) (model.TrainStatus, error) {
 
 // settle ends a job whose program has ended.
 func (j *job) settle(ctx context.Context) (status model.TrainStatus, done bool, err error) {
-	if status, ended, err := j.ended(ctx); ended || err != nil {
+	if status, ended, err := j.Ended(ctx); ended || err != nil {
 		return status, ended, err
 	}
 	code, exited, err := j.exitCode()
@@ -166,7 +128,7 @@ func (j *job) settle(ctx context.Context) (status model.TrainStatus, done bool, 
 	case err != nil || !exited:
 		return status, false, err
 	case j.has("cancel"):
-		status, err = j.end(ctx, model.TrainStatus{State: model.TrainCancelled, Message: "cancelled"})
+		status, err = j.End(ctx, model.TrainStatus{State: model.TrainCancelled, Message: "cancelled"})
 	default:
 		status, err = j.conclude(ctx, code)
 	}
@@ -177,7 +139,7 @@ const lossLost = "the loss is not a number (NaN or infinite); lower the learning
 
 // running is the status of a job whose lock is held. A loss that is no number ends it.
 func (j *job) running(ctx context.Context) (model.TrainStatus, error) {
-	p, err := readProgress(j.path("log"))
+	p, err := readProgress(j.Path("log"))
 	if err != nil {
 		return model.TrainStatus{}, err
 	}
@@ -185,7 +147,7 @@ func (j *job) running(ctx context.Context) (model.TrainStatus, error) {
 		if err := j.stop(ctx); err != nil {
 			return model.TrainStatus{}, err
 		}
-		return j.end(ctx, j.failed(lossLost))
+		return j.End(ctx, j.failed(lossLost))
 	}
 	status := p.status(model.TrainRunning)
 	if attempts, err := j.attempts(); err != nil || len(attempts) == 0 {
@@ -197,7 +159,7 @@ func (j *job) running(ctx context.Context) (model.TrainStatus, error) {
 
 // conclude ends a job whose program has ended by itself.
 func (j *job) conclude(ctx context.Context, code int) (model.TrainStatus, error) {
-	p, err := readProgress(j.path("log"))
+	p, err := readProgress(j.Path("log"))
 	if err != nil {
 		return model.TrainStatus{}, err
 	}
@@ -206,73 +168,45 @@ func (j *job) conclude(ctx context.Context, code int) (model.TrainStatus, error)
 		if code > 128 {
 			why += fmt.Sprintf(" (signal %d; 9 is often the system out of memory)", code-128)
 		}
-		return j.end(ctx, j.failed(why))
+		return j.End(ctx, j.failed(why))
 	}
-	dir, err := newestWeights(j.path("model"))
+	dir, err := newestWeights(j.Path("model"))
 	if err != nil {
 		return model.TrainStatus{}, err
 	}
 	if dir == "" && !p.lost {
-		return j.end(ctx, j.failed("the program ended with exit code 0 but wrote no checkpoint to "+j.path("model")+"; its command line should name {output}"))
+		return j.End(ctx, j.failed("the program ended with exit code 0 but wrote no checkpoint to "+j.Path("model")+"; its command line should name {output}"))
 	}
-	if err := p.addTrainerState(j.path("model"), j.complete); err != nil {
+	if err := p.addTrainerState(j.Path("model"), j.complete); err != nil {
 		return model.TrainStatus{}, err
 	}
 	if p.lost {
-		return j.end(ctx, j.failed(lossLost))
+		return j.End(ctx, j.failed(lossLost))
 	}
 	weights, err := digestWeights(ctx, dir, j.Weights)
 	if errors.Is(err, errNotNumbers) || errors.Is(err, store.ErrDamaged) {
-		return j.end(ctx, j.failed(err.Error()))
+		return j.End(ctx, j.failed(err.Error()))
 	}
 	if err != nil {
 		return model.TrainStatus{}, err
 	}
 	status := p.status(model.TrainSucceeded)
 	status.Checkpoint, status.Weights = dir, weights
-	return j.end(ctx, status)
+	return j.End(ctx, status)
 }
 
 // failed says why, with the last lines of the log.
 func (j *job) failed(why string) model.TrainStatus {
 	status := model.TrainStatus{State: model.TrainFailed, Message: fmt.Sprintf("job %s: %s", j.ID, why)}
-	if tail, err := readTail(j.path("log")); err == nil {
+	if tail, err := readTail(j.Path("log")); err == nil {
 		if p := parseProgress(tail); p.steps > 0 {
 			status.Step, status.Steps, status.Metrics = p.step, p.steps, p.finite()
 		}
 		if last := lastLines(tail, 12); last != "" {
-			status.Message += "; the log (" + j.path("log") + ") ends with:\n" + redact(last)
+			status.Message += "; the log (" + j.Path("log") + ") ends with:\n" + redact(last)
 		}
 	}
 	return status
-}
-
-// ended returns how the job ended, if it has.
-func (j *job) ended(ctx context.Context) (status model.TrainStatus, ended bool, err error) {
-	data, _, err := j.store.Read(ctx, "end.json")
-	if errors.Is(err, store.ErrNotExist) {
-		return status, false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &status)
-	}
-	if err != nil {
-		return status, false, fmt.Errorf("train: job %s: %w", j.ID, err)
-	}
-	return status, true, nil
-}
-
-// end writes how the job ended; the first word stands.
-func (j *job) end(ctx context.Context, status model.TrainStatus) (model.TrainStatus, error) {
-	data, err := json.MarshalIndent(status, "", "  ")
-	if err != nil {
-		return status, fmt.Errorf("train: job %s: %w", j.ID, err)
-	}
-	if err := j.store.PutIfAbsent(ctx, "end.json", append(data, '\n')); err != nil && !errors.Is(err, store.ErrExists) {
-		return status, fmt.Errorf("train: job %s: %w", j.ID, err)
-	}
-	status, _, err = j.ended(ctx)
-	return status, err
 }
 
 // Cancel implements model.Trainer: it asks the program to end and, after the grace time, makes it.
@@ -284,7 +218,7 @@ func (t *trainer) Cancel(ctx context.Context, handle string) error {
 	if _, done, err := j.settle(ctx); done || err != nil {
 		return err
 	}
-	if err := j.store.PutIfAbsent(ctx, "cancel", nil); err != nil {
+	if err := j.Store.PutIfAbsent(ctx, "cancel", nil); err != nil {
 		return fmt.Errorf("train: job %s: cancel: %w", j.ID, err)
 	}
 	if err := j.stop(ctx); err != nil {
@@ -295,6 +229,6 @@ func (t *trainer) Cancel(ctx context.Context, handle string) error {
 }
 
 func (j *job) has(name string) bool {
-	_, err := os.Stat(j.path(name))
+	_, err := os.Stat(j.Path(name))
 	return err == nil
 }

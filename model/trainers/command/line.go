@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/trainers/dataset"
+	"github.com/promptmill/promptmill/model/trainers/jobfolder"
 )
 
 // A line is a command line: words that may hold placeholders.
@@ -66,7 +67,7 @@ func (t *trainer) values(job model.TrainJob) (map[string]string, error) {
 	whole := strconv.Itoa
 	decimal := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	return map[string]string{
-		"start": localPath(job.Start), "id": job.ID, "digest": job.Digest, "method": job.Method,
+		"start": jobfolder.Local(job.Start), "id": job.ID, "digest": job.Digest, "method": job.Method,
 		"epochs": whole(p.Epochs), "batch_size": whole(p.BatchSize), "micro_batch": whole(t.micro), "accumulation": whole(p.BatchSize / at),
 		"learning_rate": decimal(p.LearningRate), "warmup_fraction": decimal(p.WarmupFraction),
 		"adam_beta1": decimal(p.Beta1), "adam_beta2": decimal(p.Beta2), "weight_decay": decimal(p.WeightDecay),

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promptmill/promptmill/model/trainers/dataset"
+	"github.com/promptmill/promptmill/model/trainers/jobfolder"
 	"github.com/promptmill/promptmill/store"
 )
 
@@ -38,7 +39,7 @@ var errLocked = errors.New("the job is locked")
 
 // lock takes the job's lock; closing the file gives it back unless a program has inherited it.
 func (j *job) lock() (*os.File, error) {
-	f, err := os.OpenFile(j.path("lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	f, err := os.OpenFile(j.Path("lock"), os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("train: job %s: %w", j.ID, err)
 	}
@@ -61,7 +62,7 @@ func (j *job) launch(ctx context.Context, lock *os.File, before int) error {
 	if err != nil {
 		return err
 	}
-	values["data"], values["output"] = j.path("data"), j.path("model")
+	values["data"], values["output"] = j.Path("data"), j.Path("model")
 	if err := os.MkdirAll(values["output"], 0o777); err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (j *job) launch(ctx context.Context, lock *os.File, before int) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(j.path("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	log, err := os.OpenFile(j.Path("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (j *job) launch(ctx context.Context, lock *os.File, before int) error {
 	if _, err := fmt.Fprintf(log, "%s%d: %s\n", heading, before+1, strings.Join(words, " ")); err != nil {
 		return err
 	}
-	cmd := exec.Command("/bin/sh", append([]string{"-c", keeper, "promptmill-trainer", j.path("attempts"), j.path("exit"), program}, words[1:]...)...)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", keeper, "promptmill-trainer", j.Path("attempts"), j.Path("exit"), program}, words[1:]...)...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, j.environment()
 	cmd.ExtraFiles = []*os.File{lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -101,7 +102,7 @@ func (j *job) layOut(ctx context.Context) error {
 	if j.has("data") {
 		return nil
 	}
-	part := j.path("data.part")
+	part := j.Path("data.part")
 	if err := errors.Join(os.RemoveAll(part), os.MkdirAll(part, 0o777)); err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func (j *job) layOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(part, j.path("data"))
+	return os.Rename(part, j.Path("data"))
 }
 
 // linkShards makes data/train-00000-of-00002.parquet and so on: links where the shards are on this machine.
@@ -132,9 +133,9 @@ func (j *job) linkShards(ctx context.Context, st store.Store) error {
 			return err
 		}
 		name := fmt.Sprintf("train-%05d-of-%05d.parquet", i, len(j.Data))
-		if p := localPath(u); !strings.Contains(p, "://") {
+		if p := jobfolder.Local(u); !strings.Contains(p, "://") {
 			if p, err = filepath.Abs(p); err == nil {
-				err = os.Symlink(p, filepath.Join(j.path("data.part"), name))
+				err = os.Symlink(p, filepath.Join(j.Path("data.part"), name))
 			}
 		} else {
 			err = copyObject(ctx, st, name, o)
@@ -148,7 +149,7 @@ func (j *job) linkShards(ctx context.Context, st store.Store) error {
 
 // attempts are the process groups so far.
 func (j *job) attempts() ([]int, error) {
-	data, err := os.ReadFile(j.path("attempts"))
+	data, err := os.ReadFile(j.Path("attempts"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("train: job %s: %w", j.ID, err)
 	}
@@ -164,7 +165,7 @@ func (j *job) attempts() ([]int, error) {
 }
 
 func (j *job) exitCode() (code int, exited bool, err error) {
-	data, err := os.ReadFile(j.path("exit"))
+	data, err := os.ReadFile(j.Path("exit"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
 	}
@@ -221,7 +222,7 @@ func (j *job) group() (int, error) {
 	}
 	group := groups[len(groups)-1]
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", group))
-	if err == nil && len(args) > 0 && !bytes.Contains(args, []byte(j.path("attempts"))) {
+	if err == nil && len(args) > 0 && !bytes.Contains(args, []byte(j.Path("attempts"))) {
 		return 0, nil
 	}
 	return group, nil

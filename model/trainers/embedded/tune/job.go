@@ -1,45 +1,24 @@
 package tune
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/promptmill/promptmill/model"
-	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/model/trainers/jobfolder"
 )
 
 // A job is the folder of one, as it lies on disk.
 type job struct {
 	*trainer
-	model.TrainJob
-	dir   string
-	store store.Store
-}
-
-func (j *job) path(name string) string { return filepath.Join(j.dir, name) }
-
-// localPath is a file URL's path; anything else stays.
-func localPath(u string) string {
-	rest, ok := strings.CutPrefix(u, "file://")
-	if !ok {
-		return u
-	}
-	if p, err := url.PathUnescape(strings.TrimPrefix(rest, "localhost")); err == nil {
-		return p
-	}
-	return u
+	jobfolder.Job
 }
 
 // Start implements model.Trainer. The handle is the job's folder, Output/ID. The training goes on in the background of this process,
@@ -49,21 +28,11 @@ func (t *trainer) Start(ctx context.Context, tj model.TrainJob) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	st, err := store.Open(ctx, dir)
+	folder, err := jobfolder.Create(ctx, dir, tj)
 	if err != nil {
 		return "", err
 	}
-	data, err := json.MarshalIndent(tj, "", "  ")
-	if err != nil {
-		return "", fmt.Errorf("train: job %s: %w", tj.ID, err)
-	}
-	if err := st.PutIfAbsent(ctx, "job.json", append(data, '\n')); err != nil && !errors.Is(err, store.ErrExists) {
-		return "", fmt.Errorf("train: job %s: %w", tj.ID, err)
-	}
-	j, err := t.load(ctx, dir)
-	if err != nil {
-		return "", err
-	}
+	j := &job{t, folder}
 	if _, err := j.advance(ctx); err != nil {
 		return "", err
 	}
@@ -71,19 +40,8 @@ func (t *trainer) Start(ctx context.Context, tj model.TrainJob) (string, error) 
 }
 
 func (t *trainer) load(ctx context.Context, dir string) (*job, error) {
-	st, err := store.Open(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	data, _, err := st.Read(ctx, "job.json")
-	if err != nil {
-		return nil, fmt.Errorf("train: no job in %s: %w", dir, err)
-	}
-	j := &job{trainer: t, dir: dir, store: st}
-	if err := json.Unmarshal(data, &j.TrainJob); err != nil {
-		return nil, fmt.Errorf("train: %s/job.json: %w: %w", dir, store.ErrDamaged, err)
-	}
-	return j, nil
+	folder, err := jobfolder.Load(ctx, dir)
+	return &job{t, folder}, err
 }
 
 // Status implements model.Trainer. It also drives the job: one whose process is gone goes on in this one.
@@ -101,10 +59,10 @@ func (t *trainer) Cancel(ctx context.Context, handle string) error {
 	if err != nil {
 		return err
 	}
-	if _, ended, err := j.ended(ctx); ended || err != nil {
+	if _, ended, err := j.Ended(ctx); ended || err != nil {
 		return err
 	}
-	if err := j.store.PutIfAbsent(ctx, "cancel", nil); err != nil {
+	if err := j.Store.PutIfAbsent(ctx, "cancel", nil); err != nil {
 		return fmt.Errorf("train: job %s: cancel: %w", j.ID, err)
 	}
 	_, err = j.advance(ctx)
@@ -116,7 +74,7 @@ var faults sync.Map
 
 // advance looks at the job and does what is to be done next: nothing while it is trained, else it begins.
 func (j *job) advance(ctx context.Context) (model.TrainStatus, error) {
-	if status, ended, err := j.ended(ctx); ended || err != nil {
+	if status, ended, err := j.Ended(ctx); ended || err != nil {
 		return status, err
 	}
 	lock, err := j.lock()
@@ -132,13 +90,13 @@ func (j *job) advance(ctx context.Context) (model.TrainStatus, error) {
 			_ = lock.Close()
 		}
 	}()
-	if status, ended, err := j.ended(ctx); ended || err != nil {
+	if status, ended, err := j.Ended(ctx); ended || err != nil {
 		return status, err
 	}
 	if j.cancelled() {
 		return j.end(ctx, model.TrainStatus{State: model.TrainCancelled, Message: "cancelled"})
 	}
-	if err, ok := faults.LoadAndDelete(j.dir); ok {
+	if err, ok := faults.LoadAndDelete(j.Dir); ok {
 		return model.TrainStatus{}, err.(error)
 	}
 	if err := j.note("attempts", fmt.Appendf(nil, "%d %s\n", os.Getpid(), time.Now().UTC().Format(time.RFC3339))); err != nil {
@@ -165,10 +123,10 @@ func (j *job) train(lock *os.File) {
 		_, err = j.end(ctx, status)
 	}
 	if err != nil {
-		faults.Store(j.dir, fmt.Errorf("train: job %s: %w", j.ID, err))
+		faults.Store(j.Dir, fmt.Errorf("train: job %s: %w", j.ID, err))
 		return
 	}
-	_ = os.Remove(j.path("checkpoint")) // what is left of a job that has ended is its log and its result
+	_ = os.Remove(j.Path("checkpoint")) // what is left of a job that has ended is its log and its result
 }
 
 // A failure is a fault of the data, the model or the hyperparameters: trying again would not help.
@@ -191,7 +149,7 @@ var (
 
 // lock takes the job's lock; closing the file gives it back, and so does the end of the process.
 func (j *job) lock() (*os.File, error) {
-	f, err := os.OpenFile(j.path("lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	f, err := os.OpenFile(j.Path("lock"), os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("train: job %s: %w", j.ID, err)
 	}
@@ -206,13 +164,13 @@ func (j *job) lock() (*os.File, error) {
 }
 
 func (j *job) cancelled() bool {
-	_, err := os.Stat(j.path("cancel"))
+	_, err := os.Stat(j.Path("cancel"))
 	return err == nil
 }
 
 // note adds a line to a file.
 func (j *job) note(name string, line []byte) error {
-	f, err := os.OpenFile(j.path(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	f, err := os.OpenFile(j.Path(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
 		return fmt.Errorf("train: job %s: %w", j.ID, err)
 	}
@@ -235,33 +193,10 @@ func (j *job) running() (model.TrainStatus, error) {
 	return last.status(model.TrainRunning), nil
 }
 
-// ended returns how the job ended, if it has.
-func (j *job) ended(ctx context.Context) (status model.TrainStatus, ended bool, err error) {
-	data, _, err := j.store.Read(ctx, "end.json")
-	if errors.Is(err, store.ErrNotExist) {
-		return status, false, nil
-	}
-	if err == nil {
-		err = json.NewDecoder(bytes.NewReader(data)).Decode(&status)
-	}
-	if err != nil {
-		return status, false, fmt.Errorf("train: job %s: %w", j.ID, err)
-	}
-	return status, true, nil
-}
-
 // end writes how the job ended; the first word stands.
 func (j *job) end(ctx context.Context, status model.TrainStatus) (model.TrainStatus, error) {
 	if last, err := j.lastStep(); err == nil && status.Steps == 0 {
 		status.Step, status.Steps, status.Metrics = last.Step, last.Steps, last.Metrics
 	}
-	data, err := json.MarshalIndent(status, "", "  ")
-	if err != nil {
-		return status, fmt.Errorf("train: job %s: %w", j.ID, err)
-	}
-	if err := j.store.PutIfAbsent(ctx, "end.json", append(data, '\n')); err != nil && !errors.Is(err, store.ErrExists) {
-		return status, fmt.Errorf("train: job %s: %w", j.ID, err)
-	}
-	status, _, err = j.ended(ctx)
-	return status, err
+	return j.End(ctx, status)
 }

@@ -41,7 +41,7 @@ func (j *job) log(l logLine) error {
 
 // lastStep reads the last whole line of the log. The error wraps fs.ErrNotExist if there is none.
 func (j *job) lastStep() (l logLine, err error) {
-	f, err := os.Open(j.path("log.jsonl"))
+	f, err := os.Open(j.Path("log.jsonl"))
 	if err != nil {
 		return l, err
 	}
@@ -65,7 +65,7 @@ func (j *job) lastStep() (l logLine, err error) {
 
 // rewind removes from the log what comes after a step: steps that are done again.
 func (j *job) rewind(step int) error {
-	old, err := os.ReadFile(j.path("log.jsonl"))
+	old, err := os.ReadFile(j.Path("log.jsonl"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -84,6 +84,6 @@ func (j *job) rewind(step int) error {
 	if len(keep) == len(old) {
 		return nil
 	}
-	temp := j.path("log.jsonl.tmp")
-	return errors.Join(os.WriteFile(temp, keep, 0o666), os.Rename(temp, j.path("log.jsonl")))
+	temp := j.Path("log.jsonl.tmp")
+	return errors.Join(os.WriteFile(temp, keep, 0o666), os.Rename(temp, j.Path("log.jsonl")))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/onnx"
 	"github.com/promptmill/promptmill/model/trainers/embedded"
+	"github.com/promptmill/promptmill/model/trainers/jobfolder"
 	"github.com/promptmill/promptmill/model/vlm"
 	"github.com/promptmill/promptmill/store"
 )
@@ -25,7 +26,7 @@ func (j *job) run(ctx context.Context) (model.TrainStatus, error) {
 	if err := onnx.Start(); err != nil {
 		return none, err
 	}
-	start := localPath(j.TrainJob.Start)
+	start := jobfolder.Local(j.TrainJob.Start)
 	have, err := vlm.Digest(start, "")
 	if err != nil {
 		return none, fail(fmt.Errorf("the model to start from: %w", err))
@@ -63,7 +64,7 @@ func (j *job) run(ctx context.Context) (model.TrainStatus, error) {
 	if err != nil {
 		return none, err
 	}
-	result := j.path("model")
+	result := j.Path("model")
 	if err := p.Write(result); err != nil {
 		return none, err
 	}
@@ -77,7 +78,7 @@ func (j *job) run(ctx context.Context) (model.TrainStatus, error) {
 // if there is one.
 func (j *job) reference(ctx context.Context, p *Policy, rows []Row) error {
 	var logp [][]float32
-	data, _, err := j.store.Read(ctx, "reference.json")
+	data, _, err := j.Store.Read(ctx, "reference.json")
 	switch {
 	case err == nil:
 		err = json.Unmarshal(data, &logp)
@@ -95,7 +96,7 @@ func (j *job) reference(ctx context.Context, p *Policy, rows []Row) error {
 		if data, err = json.Marshal(logp); err != nil { // NaN is no JSON
 			return fail(fmt.Errorf("log-probabilities of the start: %w: its weights are not numbers", err))
 		}
-		err = j.store.PutIfAbsent(ctx, "reference.json", data)
+		err = j.Store.PutIfAbsent(ctx, "reference.json", data)
 	}
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func (j *job) reference(ctx context.Context, p *Policy, rows []Row) error {
 // steps takes the steps that are left and returns the last one.
 func (j *job) steps(ctx context.Context, p *Policy, rows []Row) (logLine, error) {
 	params := p.Params()
-	switch err := params.Load(j.path("checkpoint")); {
+	switch err := params.Load(j.Path("checkpoint")); {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, embedded.ErrCheckpoint): // a damaged one: from the start, the result is the same
 	case err != nil:
 		return logLine{}, err
@@ -153,7 +154,7 @@ func (j *job) steps(ctx context.Context, p *Policy, rows []Row) (logLine, error)
 			return logLine{}, err
 		}
 		if time.Since(saved) >= j.every || done+1 == total {
-			if err := params.Save(j.path("checkpoint")); err != nil {
+			if err := params.Save(j.Path("checkpoint")); err != nil {
 				return logLine{}, err
 			}
 			saved = time.Now()
@@ -168,7 +169,7 @@ func (j *job) steps(ctx context.Context, p *Policy, rows []Row) (logLine, error)
 
 // sweep removes checkpoints that an attempt did not finish.
 func (j *job) sweep() error {
-	left, err := filepath.Glob(j.path("checkpoint.*.tmp"))
+	left, err := filepath.Glob(j.Path("checkpoint.*.tmp"))
 	for _, path := range left {
 		err = errors.Join(err, os.Remove(path))
 	}

@@ -48,6 +48,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/model/trainers/jobfolder"
 )
 
 func init() {
@@ -121,7 +122,7 @@ func check(job model.TrainJob) (dir string, err error) {
 	fault(dpo || job.Method == model.MethodSFT, "method: there is no %q here; there are %s and %s", job.Method, model.MethodSFT, model.MethodDPO)
 	fault(len(job.Data) > 0, "data: there is none; an empty snapshot cannot be trained on")
 	for name, u := range map[string]string{"start": job.Start, "output": job.Output} {
-		path := localPath(u)
+		path := jobfolder.Local(u)
 		fault(path != "" && !strings.Contains(path, "://"), "%s: %q is not a folder on this machine", name, u)
 	}
 	fault(job.Weights != "", "weights: say which weights are in %s", job.Start)
@@ -137,5 +138,5 @@ func check(job model.TrainJob) (dir string, err error) {
 	if err := errors.Join(errs...); err != nil {
 		return "", err
 	}
-	return filepath.Abs(filepath.Join(localPath(job.Output), job.ID))
+	return filepath.Abs(filepath.Join(jobfolder.Local(job.Output), job.ID))
 }
