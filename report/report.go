@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
 	"github.com/promptmill/promptmill/transforms/ledger"
@@ -27,7 +27,7 @@ type page struct {
 	Manifest snapshot.Manifest
 	Stages   []stage
 	Shown    []pair
-	Pairs    int64
+	Pairs    int
 }
 
 // A stage is a line of the ledger.
@@ -41,9 +41,14 @@ type stage struct {
 type pair struct {
 	schemas.PreferencePair
 	Prompt                string
-	Raw                   template.URL
 	ChosenText, WorstText string
-	Best, Worst           template.URL
+	Raw, Best, Worst      drawing
+}
+
+// A drawing is a picture as a data URL, "" if it cannot be read. A tiny one is shown larger than it is, and shows its pixels.
+type drawing struct {
+	URL  template.URL
+	Tiny bool
 }
 
 //go:embed page.html
@@ -55,7 +60,7 @@ var layout = template.Must(template.New("page").Parse(text))
 // pictures, evenly chosen from the widest margin to the narrowest. The pictures are read from the store cache; one
 // that is not there leaves a gap.
 func Preference(ctx context.Context, w io.Writer, st, cache store.Store, m snapshot.Manifest, limit int) error {
-	p := page{Manifest: m, Stages: stages(m.Counts), Pairs: m.Rows["rewrite"]}
+	p := page{Manifest: m, Stages: stages(m.Counts), Pairs: int(m.Rows["rewrite"])}
 	var pairs []schemas.PreferencePair
 	if err := rows(ctx, st, m, "rewrite", func(r schemas.PreferencePair) error {
 		pairs = append(pairs, r)
@@ -128,14 +133,30 @@ func spread[T any](all []T, limit int) []T {
 	return out
 }
 
-// picture is a blob as a data URL, "" if it cannot be read.
-func picture(ctx context.Context, cache store.Store, sha string) template.URL {
+// shownAs is the width that the page gives a picture, in pixels.
+const shownAs = 256
+
+func picture(ctx context.Context, cache store.Store, sha string) drawing {
 	data, err := store.GetBlob(ctx, cache, sha)
-	kind := http.DetectContentType(data)
-	if err != nil || !strings.HasPrefix(kind, "image/") {
-		return ""
+	if err != nil {
+		return drawing{}
 	}
-	return template.URL("data:" + kind + ";base64," + base64.StdEncoding.EncodeToString(data))
+	info, err := model.Measure(data, model.PictureLimits{})
+	if err != nil {
+		return drawing{}
+	}
+	return drawing{template.URL("data:image/" + info.Format + ";base64," + base64.StdEncoding.EncodeToString(data)), info.Width < shownAs}
+}
+
+// flow is the order in which rows pass the stages of a preference job and those before it.
+var flow = []string{"source", "heldout", "dedup", "rewrite", "draw_raw", "draw", "judge", "score", "prefer"}
+
+// Place is where a stage stands in the order in which rows pass the stages: behind all if it does not.
+func Place(stage string) int {
+	if i := slices.Index(flow, stage); i >= 0 {
+		return i
+	}
+	return len(flow)
 }
 
 func stages(counts []schemas.Count) []stage {
@@ -153,5 +174,6 @@ func stages(counts []schemas.Count) []stage {
 			out[i].Reasons = strings.TrimPrefix(fmt.Sprintf("%s, %s %d", out[i].Reasons, c.Reason, c.N), ", ")
 		}
 	}
+	slices.SortStableFunc(out, func(a, b stage) int { return cmp.Compare(Place(a.Name), Place(b.Name)) })
 	return slices.DeleteFunc(out, func(s stage) bool { return s.In == 0 && s.Out == 0 })
 }

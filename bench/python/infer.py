@@ -7,6 +7,8 @@ import resource
 import sys
 import time
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as promptmill does
+
 import numpy as np
 import onnxruntime as ort
 

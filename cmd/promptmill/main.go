@@ -14,6 +14,7 @@ import (
 	_ "github.com/promptmill/promptmill/model/diffusion"              // backend diffusion
 	_ "github.com/promptmill/promptmill/model/openai"                 // backend openai
 	_ "github.com/promptmill/promptmill/model/scene"                  // backend scene
+	_ "github.com/promptmill/promptmill/model/scorers/clip"           // backend clip
 	_ "github.com/promptmill/promptmill/model/trainers/command"       // backend command
 	_ "github.com/promptmill/promptmill/model/trainers/embedded/tune" // backend embedded
 	_ "github.com/promptmill/promptmill/model/trainers/rest"          // backend rest

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/pipelines/metrics"
+	"github.com/promptmill/promptmill/report"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/snapshot"
@@ -130,23 +131,13 @@ func (s summary) writeTable(w io.Writer, runs []snapshot.Manifest, next []string
 
 // stages are the stages with rows, in the order of the flow where that is known.
 func stages(counts []schemas.Count) []string {
-	order := []string{"source", "heldout", "dedup", "rewrite", "draw_raw", "draw", "judge", "score", "prefer"}
 	var out []string
 	for _, c := range counts {
 		if c.Outcome == schemas.In && !slices.Contains(out, c.Stage) {
 			out = append(out, c.Stage)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b string) int {
-		at, bt := slices.Index(order, a), slices.Index(order, b)
-		if at < 0 {
-			at = len(order)
-		}
-		if bt < 0 {
-			bt = len(order)
-		}
-		return at - bt
-	})
+	slices.SortStableFunc(out, func(a, b string) int { return report.Place(a) - report.Place(b) })
 	return out
 }
 

@@ -4,14 +4,16 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/model/onnx"
 )
 
 func init() { model.Register("diffusion", model.Backend{Images: openSpec}) }
 
 // openSpec opens the folder that spec.Model names. Its options are those of Options: provider, threads, max_batch,
-// parallel.
+// parallel, and onnx.GPUOptions.
 func openSpec(_ context.Context, spec model.Spec) (model.Images, error) {
 	o, err := ParseOptions(spec.Options)
 	if err != nil {
@@ -27,7 +29,7 @@ func openSpec(_ context.Context, spec model.Spec) (model.Images, error) {
 	return p, nil
 }
 
-// ParseOptions reads a Spec's options: provider, threads, max_batch and parallel.
+// ParseOptions reads a Spec's options: provider, threads, max_batch, parallel, and those of onnx.GPUOptions.
 func ParseOptions(options map[string]string) (Options, error) {
 	var o Options
 	for name, value := range options {
@@ -36,6 +38,11 @@ func ParseOptions(options map[string]string) (Options, error) {
 		case "provider":
 			o.Provider = value
 			continue
+		case "device_id", "gpu_mem_limit", "arena_extend_strategy":
+			if err := o.GPU.Set(name, value); err != nil {
+				return o, fmt.Errorf("options.%s: %w", name, err)
+			}
+			continue
 		case "threads":
 			to = &o.Threads
 		case "max_batch":
@@ -43,7 +50,7 @@ func ParseOptions(options map[string]string) (Options, error) {
 		case "parallel":
 			to = &o.Parallel
 		default:
-			return o, fmt.Errorf("options.%s: there are provider, threads, max_batch and parallel", name)
+			return o, fmt.Errorf("options.%s: there are provider, threads, max_batch, parallel, %s", name, strings.Join(onnx.GPUOptions(), ", "))
 		}
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 1 {

@@ -8,6 +8,8 @@
 // steps are drawn together, however many bundles they come from; each picture has its own noise, its own walk and
 // its own guidance, so that it does not depend on the others in its batch.
 //
+// A folder's safety_checker is run if it is there: what it finds against becomes a black picture that is flagged.
+//
 // The seed of a request is PyTorch's: the noise is what torch.Generator("cpu").manual_seed(seed) gives diffusers.
 package diffusion
 

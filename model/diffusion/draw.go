@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"image/draw"
 	"image/png"
 	"math"
 	"sync"
@@ -40,11 +41,9 @@ func (p *Pipeline) draw(ctx context.Context, key batchKey, reqs []model.ImageReq
 	size := len(latents) / len(reqs)
 	for i := range reqs {
 		// One at a time: a large picture's decoder needs more memory than its denoiser.
-		data, err := p.decode(ctx, key, latents[i*size:(i+1)*size])
-		if err != nil {
+		if out[i], err = p.decode(ctx, key, latents[i*size:(i+1)*size]); err != nil {
 			return nil, err
 		}
-		out[i] = model.ImageResponse{Data: data, Usage: model.Usage{Calls: 1}}
 	}
 	return out, nil
 }
@@ -228,31 +227,40 @@ func (b *buffers) Get() *png.EncoderBuffer {
 
 func (b *buffers) Put(e *png.EncoderBuffer) { b.pool.Put(e) }
 
-// decode makes a PNG of one picture's latents.
-func (p *Pipeline) decode(ctx context.Context, key batchKey, latents []float32) ([]byte, error) {
+// decode makes a PNG of one picture's latents: a black one if the safety checker finds against it, as diffusers does.
+func (p *Pipeline) decode(ctx context.Context, key batchKey, latents []float32) (model.ImageResponse, error) {
+	none := model.ImageResponse{}
 	scaled := make([]float32, len(latents))
 	for i, v := range latents {
 		scaled[i] = v/p.scale + p.shift
 	}
 	in, err := onnx.NewTensor(scaled, 1, p.channels, int64(key.height/p.side), int64(key.width/p.side))
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	defer in.Close()
 	out, err := p.decoder.Run(ctx, []*onnx.Tensor{in})
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	defer closeAll(out)
 	pixels := onnx.Data[float32](out[0])
 	if len(pixels) != 3*key.width*key.height {
-		return nil, fmt.Errorf("vae_decoder gave %v for a picture of %dx%d", out[0], key.width, key.height)
+		return none, fmt.Errorf("vae_decoder gave %v for a picture of %dx%d", out[0], key.width, key.height)
+	}
+	img := picture(pixels, key.width, key.height)
+	flagged, err := p.safety.flags(ctx, img, pixels)
+	if err != nil {
+		return none, err
+	}
+	if flagged {
+		draw.Draw(img, img.Bounds(), image.Black, image.Point{}, draw.Src)
 	}
 	var b bytes.Buffer
-	if err := encoder.Encode(&b, picture(pixels, key.width, key.height)); err != nil {
-		return nil, err
+	if err := encoder.Encode(&b, img); err != nil {
+		return none, err
 	}
-	return b.Bytes(), nil
+	return model.ImageResponse{Data: b.Bytes(), Flagged: flagged, Usage: model.Usage{Calls: 1, Device: p.unet.Ran()}}, nil
 }
 
 // picture rounds planes of -1..1 to 8 bits as diffusers' VaeImageProcessor does; what is not a number becomes black

@@ -22,6 +22,7 @@ type parts struct {
 	scheduler scheduler.Config
 
 	text, unet, decoder *onnx.Session
+	safety              *safetyChecker // nil: none
 	// where the denoiser takes what
 	sample, timestep, embedding int
 	// states is the place of the text encoder's hidden states among its outputs, hidden their shape in one text.
@@ -76,6 +77,10 @@ func openParts(folder string, o onnx.Options) (*parts, error) {
 			return nil, err
 		}
 	}
+	if p.safety, err = openSafety(folder, o); err != nil {
+		p.close()
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -85,6 +90,7 @@ func (p *parts) close() {
 			s.Close()
 		}
 	}
+	p.safety.close()
 }
 
 func readVAE(path string) (vaeConfig, error) {

@@ -134,6 +134,26 @@ func TestNoLibrary(t *testing.T) {
 	})
 }
 
+// The runtime leaves nothing in the home of whoever runs it: published builds keep a database there and send it home.
+func TestNothingAtHome(t *testing.T) {
+	library, err := onnx.Find()
+	if err != nil {
+		t.Skipf("not executed: %v", err)
+	}
+	home, models := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(models, "m.onnx"), affine().Marshal(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), opening+"="+models, onnx.LibraryVariable+"="+library, "HOME="+home, "XDG_CACHE_HOME=", "XDG_DATA_HOME=")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "opened") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
 // Install says which tools it tried and what else can be done, and takes only the package that was pinned.
 func TestInstallFails(t *testing.T) {
 	tools := t.TempDir()

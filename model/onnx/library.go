@@ -59,6 +59,17 @@ func installed() (string, error) {
 	return filepath.Join(cache, "promptmill", "onnxruntime-"+Version, fileName), nil
 }
 
+// noTelemetry is the environment variable by which ONNX Runtime is told not to keep a database of its sessions in the user's
+// cache folder and not to send it to its makers, as the published builds of 1.30 would.
+const noTelemetry = "ORT_DISABLE_TELEMETRY"
+
+// The library reads the variable when it is loaded; here nothing runs yet that could read the environment meanwhile.
+func init() {
+	if _, said := os.LookupEnv(noTelemetry); !said {
+		_ = os.Setenv(noTelemetry, "1") // the name is a valid one
+	}
+}
+
 // Start finds and loads the library, once a process. Everything in this package that needs it calls it.
 func Start() error { return start() }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -18,6 +19,8 @@ type Options struct {
 	Threads int
 	// Provider is cpu, cuda, tensorrt or auto; "" is cpu.
 	Provider string
+	// GPU is which device the providers other than cpu use, and how.
+	GPU GPU
 	// Outputs are the outputs to compute, in this order; nil computes all.
 	Outputs []string
 	// Limits bound what the file may ask for.
@@ -98,6 +101,16 @@ func (s *Session) Outputs() []onnxfile.Port { return s.outputs }
 
 // Device is where the model runs, for people and manifests: cpu, or the provider and its device.
 func (s *Session) Device() string { return s.device }
+
+// Ran is where the model runs, in the words of the ledger: cpu, or the provider and its device, as cuda:1. Where a GPU
+// was wanted and there was none it is "cpu for want of cuda".
+func (s *Session) Ran() string {
+	device, fallback, _ := strings.Cut(s.device, " ")
+	if fallback != "" {
+		return device + " for want of cuda"
+	}
+	return device
+}
 
 // Run computes the outputs for inputs, both in the session's order. The caller closes the results.
 func (s *Session) Run(ctx context.Context, inputs []*Tensor) ([]*Tensor, error) {

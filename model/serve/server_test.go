@@ -60,7 +60,7 @@ func TestModels(t *testing.T) {
 		code int
 		says []string
 	}{
-		{both + "/v1/models", 200, []string{`"id":"scene"`, `"object":"list"`, "/v1/images/generations", "scene-chat-v1; scene-images-v1"}},
+		{both + "/v1/models", 200, []string{`"id":"scene"`, `"object":"list"`, "/v1/images/generations", "scene-chat-v2; scene-images-v1"}},
 		{both + "/v1/models/scene", 200, []string{`"object":"model"`}},
 		{both + "/v1/models/other", 404, []string{"model_not_found"}},
 		{chatOnly + "/v1/models/org/judge", 200, []string{`"paths":["/v1/chat/completions"]`}},

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/model/onnx"
 )
 
 func init() {
@@ -46,6 +47,9 @@ func ParseOptions(given map[string]string) (Options, error) {
 		"provider": text(&o.Provider), "variant": text(&o.Variant),
 		"cache_bytes":    func(s string) (err error) { o.CacheBytes, err = strconv.ParseInt(s, 10, 64); return err },
 		"length_penalty": func(s string) (err error) { o.LengthPenalty, err = strconv.ParseFloat(s, 64); return err },
+	}
+	for _, name := range onnx.GPUOptions() {
+		known[name] = func(s string) error { return o.GPU.Set(name, s) }
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		set, ok := known[name]

@@ -26,22 +26,11 @@ func (m *Model) Chat(ctx context.Context, req model.ChatRequest) (model.ChatResp
 	if req.Sampling.Temperature == 0 && m.options.Beams > 1 {
 		return m.chatBeam(ctx, req)
 	}
-	p, err := m.newPrompt(ctx, req.Messages)
+	p, jobs, err := m.enqueue(ctx, req)
 	if err != nil {
 		return model.ChatResponse{}, err
 	}
-	n := req.N
-	if req.Sampling.Temperature == 0 {
-		n = 1
-	}
-	jobs, err := m.jobs(ctx, p, req, n)
-	if err != nil {
-		return model.ChatResponse{}, err
-	}
-	for _, j := range jobs {
-		m.queue.put(j)
-	}
-	res := model.ChatResponse{Usage: model.Usage{Calls: 1, PromptTokens: len(p.ids)}}
+	res := model.ChatResponse{Usage: model.Usage{Calls: 1, PromptTokens: len(p.ids), Device: m.sessions[2].Ran()}}
 	for _, j := range jobs {
 		select {
 		case err := <-j.done:
@@ -60,6 +49,25 @@ func (m *Model) Chat(ctx context.Context, req model.ChatRequest) (model.ChatResp
 		res.Answers = append(res.Answers, res.Answers[0])
 	}
 	return res, nil
+}
+
+// enqueue makes jobs of a request and puts them into the queue, which knows of them from the start.
+func (m *Model) enqueue(ctx context.Context, req model.ChatRequest) (*prompt, []*job, error) {
+	m.queue.coming.Add(1)
+	defer m.queue.coming.Add(-1)
+	p, err := m.newPrompt(ctx, req.Messages)
+	if err != nil {
+		return nil, nil, err
+	}
+	n := req.N
+	if req.Sampling.Temperature == 0 {
+		n = 1
+	}
+	jobs, err := m.jobs(ctx, p, req, n)
+	for _, j := range jobs {
+		m.queue.put(j)
+	}
+	return p, jobs, err
 }
 
 func check(req model.ChatRequest) error {

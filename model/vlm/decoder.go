@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/promptmill/promptmill/model/onnx"
 	"github.com/promptmill/promptmill/model/onnx/onnxfile"
@@ -24,6 +25,23 @@ type decoder struct {
 	hidden  int64
 	keeps   bool // whether it gives as many logits as asked for, not one for each token
 	pool    *pool
+	seen    ones
+}
+
+// ones is the mask of rows without padding, which every step takes a longer piece of.
+type ones struct {
+	mu  sync.Mutex
+	all []int64
+}
+
+// first returns n ones, which must not be written to.
+func (o *ones) first(n int) []int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.all) < n {
+		o.all = slices.Repeat([]int64{1}, 2*n)
+	}
+	return o.all[:n]
 }
 
 // A feed says what an input of the graph is given.
@@ -247,7 +265,7 @@ func (d *decoder) small(f feed, past *cache, n, keep int) (*onnx.Tensor, error) 
 	rows, total := past.rows, past.length+n
 	switch f.role {
 	case "attention_mask":
-		return integers(f.port, slices.Repeat([]int64{1}, rows*total), int64(rows), int64(total))
+		return integers(f.port, d.seen.first(rows*total), int64(rows), int64(total))
 	case "position_ids":
 		places := make([]int64, 0, rows*n)
 		for range rows {
@@ -288,6 +306,16 @@ func integers(p onnxfile.Port, values []int64, shape ...int64) (*onnx.Tensor, er
 		return onnx.NewTensor(wide, shape...)
 	}
 	return onnx.NewTensor(values, shape...)
+}
+
+// whole says whether rows are all of c's, in order.
+func (c *cache) whole(rows []int) bool {
+	for i, r := range rows {
+		if r != i {
+			return false
+		}
+	}
+	return len(rows) == c.rows
 }
 
 // gather makes a cache of rows of others, which have one length: rows[i] is a row counted through all of them.

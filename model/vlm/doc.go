@@ -14,8 +14,9 @@
 // Runtime on a CPU gives a row the same bits in a batch of any size, but not in one that is padded to another length,
 // and attention operators differ in what they take for a mask. A lane holds cohorts of rows. It moves the shortest
 // first; when that reaches the length of another the two become one batch. So a request joins those that are running
-// some steps after it came, and its rows leave when they end. New requests are taken when half of a lane is free: joining
-// costs steps at a small batch.
+// some steps after it came, and its rows leave when they end. New requests are taken when half of a lane is free, because
+// joining costs steps at a small batch, or when those that run have only begun. A lane that is idle gives requests that are
+// being made a moment, so that those of one time are one batch from the start.
 //
 // The cache of keys and values that a step returns is the next step's input as it is; it is copied only when rows
 // share a prompt, leave or join.

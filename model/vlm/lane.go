@@ -26,7 +26,7 @@ const oldestEvery = 8
 func (l *lane) run() {
 	for {
 		running := l.leave()
-		if room := l.m.options.MaxBatch - running; 2*room >= l.m.options.MaxBatch {
+		if room := l.m.options.MaxBatch - running; 2*room >= l.m.options.MaxBatch || room > 0 && l.young() {
 			jobs := l.m.queue.take(room, running == 0)
 			if len(jobs) > 0 {
 				l.begin(jobs)
@@ -38,6 +38,19 @@ func (l *lane) run() {
 			l.step()
 		}
 	}
+}
+
+// catchUp is how many steps requests may be late for those that came before them.
+const catchUp = 4
+
+// young says whether the shortest cohort has only begun. Who comes then joins it after a few steps: requests that are made
+// at the same time come one after the other, and are to be one batch.
+func (l *lane) young() bool {
+	if len(l.cohorts) == 0 {
+		return false
+	}
+	c := slices.MinFunc(l.cohorts, func(a, b *cohort) int { return cmp.Compare(a.cache.length, b.cache.length) })
+	return !slices.ContainsFunc(c.rows, func(r *answering) bool { return len(r.ids) > catchUp })
 }
 
 // begin reads the prompts of jobs and draws the first tokens.
@@ -54,8 +67,7 @@ func (l *lane) begin(jobs []*job) {
 		return
 	}
 	defer logits.close()
-	defer read.close()
-	c := &cohort{}
+	c := &cohort{cache: read}
 	var from []int
 	for i, j := range jobs {
 		for _, r := range j.rows {
@@ -67,12 +79,15 @@ func (l *lane) begin(jobs []*job) {
 			}
 		}
 	}
-	if len(c.rows) == 0 {
-		return
-	}
-	if c.cache, err = l.m.decoder.gather(from, read); err != nil {
-		l.failAll(c, err)
-		return
+	if !read.whole(from) {
+		defer read.close()
+		if len(from) == 0 {
+			return
+		}
+		if c.cache, err = l.m.decoder.gather(from, read); err != nil {
+			l.failAll(c, err)
+			return
+		}
 	}
 	l.cohorts = append(l.cohorts, c)
 }

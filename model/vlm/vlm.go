@@ -28,6 +28,8 @@ type Options struct {
 	MaxBatch int `json:"max_batch,omitempty" yaml:"max_batch,omitempty"`
 	// Parallel is the number of lanes: batches that are computed at a time. 0 is one per Threads processors, at most 4.
 	Parallel int `json:"parallel,omitempty" yaml:"parallel,omitempty"`
+	// GPU is which device the providers other than cpu use, and how.
+	GPU onnx.GPU `json:"gpu,omitzero" yaml:"gpu,omitempty"`
 	// CacheBytes bounds the memory for keys and values of the answers being written; 0 is 1 GiB. A request that takes
 	// more alone is refused. An eighth of it may be taken by what is kept of pictures, a quarter lie idle.
 	CacheBytes int64 `json:"cache_bytes,omitempty" yaml:"cache_bytes,omitempty"`
@@ -87,6 +89,7 @@ func (o Options) withDefaults() Options {
 // A Model is a vision-language model ready to answer. It is a model.Chat, safe for concurrent use.
 type Model struct {
 	info     model.Info
+	folder   string
 	options  Options
 	settings *settings
 	tokens   *tokenizer.Tokenizer
@@ -108,7 +111,7 @@ func Open(ctx context.Context, folder string, o Options) (*Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	m := &Model{options: o.withDefaults()}
+	m := &Model{options: o.withDefaults(), folder: folder}
 	if err := m.load(ctx, folder); err != nil {
 		m.free()
 		return nil, fmt.Errorf("vlm: %w", err)
@@ -143,7 +146,7 @@ func (m *Model) load(ctx context.Context, folder string) error {
 		return err
 	}
 	for _, path := range paths {
-		s, err := onnx.Open(path, onnx.Options{Threads: o.Threads, Provider: o.Provider})
+		s, err := onnx.Open(path, onnx.Options{Threads: o.Threads, Provider: o.Provider, GPU: o.GPU})
 		if err != nil {
 			return err
 		}
@@ -189,6 +192,9 @@ func (m *Model) connect(ctx context.Context) error {
 
 // Info names the folder; Weights is a digest of its files. On a CPU the model is deterministic.
 func (m *Model) Info() model.Info { return m.info }
+
+// Folder implements model.Foldered.
+func (m *Model) Folder() string { return m.folder }
 
 // Close ends the lanes and frees the model. Requests that wait fail; nothing may use the model then.
 func (m *Model) Close() {

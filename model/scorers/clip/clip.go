@@ -1,6 +1,9 @@
-// Package clip brings pictures to the form that CLIP's image encoders take, bit for bit as Pillow and
-// transformers' CLIPImageProcessor with the Pillow backend do: a score of another resampling is another
-// score. (The torchvision backend, transformers 5's default, differs by up to two levels.)
+// Package clip scores pictures with CLIP models in ONNX: the cosine of a text's and a picture's embedding, times the logit
+// scale. PickScore is such a model too. The backend is registered as "clip"; the spec's model is a folder.
+//
+// It brings pictures to the form that the encoders take, bit for bit as Pillow and transformers' CLIPImageProcessor with
+// the Pillow backend do: a score of another resampling is another score. (The torchvision backend, transformers 5's default,
+// differs by up to two levels.)
 //
 // # Design
 //
@@ -46,6 +49,17 @@ var (
 	mean = [3]float32{0.48145466, 0.4578275, 0.40821073}
 	std  = [3]float32{0.26862954, 0.26130258, 0.27577711}
 )
+
+// Values are a copy of all that is in an Input, plane by plane, as a tensor of one row holds it.
+func (in *Input) Values() []float32 {
+	out := make([]float32, 0, 3*Side*Side)
+	for c := range in {
+		for y := range in[c] {
+			out = append(out, in[c][y][:]...)
+		}
+	}
+	return out
+}
 
 // levels has the normalised value of each 8-bit one, rounded where numpy rounds.
 var levels = func() (t [3][256]float32) {
