@@ -23,6 +23,7 @@ type tinyFlags struct {
 	steps     int64
 	seed      uint64
 	pictures  int
+	set       []string
 }
 
 // A tinyPart is one of the embedded models: how it is made and how it is looked at.
@@ -48,15 +49,17 @@ func (a *app) tinyCmd() *cobra.Command {
 	making := &cobra.Command{
 		Use:   "train",
 		Short: "Train the embedded models on the real prompts that come with promptmill and pictures of the scene renderer",
-		Long: `train makes the embedded models, each in a folder of --out, in the layouts of published models. The weights in
-this binary are what it gives; on CPUs of another type the last bits differ. It takes about an hour on one core. A run
-that is interrupted goes on when it is started again.`,
+		Long: `train makes the embedded models, each in a folder of --out, in the layouts of published models. The language model is
+taught the supervised set of recipe tiny, which train builds with the text-to-image model it has made and publishes in
+--out, as evaluation, judgment and sft do. The weights in this binary are what it gives; on CPUs of another type the
+last bits differ. It takes about an hour on one core. A run that is interrupted goes on when it is started again.`,
 		Args: cobra.NoArgs,
 		RunE: run(func(ctx context.Context, _ []string) error { return a.tinyTrain(ctx, f) }),
 	}
 	making.Flags().StringVar(&f.part, "part", "all", "what to train: all, or one `part` of "+partNames())
 	making.Flags().StringVar(&f.out, "out", "", "`directory` that receives the models")
 	making.Flags().Int64Var(&f.steps, "steps", 0, "stop each phase after so many `steps`, for a look (default: the whole run)")
+	making.Flags().StringArrayVar(&f.set, "set", nil, "set a `key=value` of recipe tiny, which says what the language model is taught; may be repeated")
 	making.Flags().Uint64Var(&f.seed, "seed", 0, "another `seed` than that of the embedded models")
 
 	measuring := &cobra.Command{

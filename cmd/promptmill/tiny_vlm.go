@@ -24,7 +24,11 @@ func (a *app) trainVLM(ctx context.Context, prompts []train.Prompt, f tinyFlags)
 	if f.seed != 0 {
 		c.Seed = f.seed
 	}
-	err = train.VLM(ctx, f.out, prompts, bpe, c, train.Render, a.tellStages())
+	rows, err := a.tinyRows(ctx, prompts, bpe, f)
+	if err != nil {
+		return err
+	}
+	err = train.VLM(ctx, f.out, prompts, bpe, rows, c, train.Render, a.tellStages())
 	if err == nil {
 		a.say("vlm: in %s and %s", filepath.Join(f.out, "vlm-init"), filepath.Join(f.out, "vlm-sft"))
 	}

@@ -14,7 +14,7 @@ import (
 // changes them too, or logs of the old world would be taken for answers of the new one.
 const (
 	imagesWeights = "scene-images-v1"
-	chatWeights   = "scene-chat-v1"
+	chatWeights   = "scene-chat-v2"
 	oracleWeights = "scene-oracle-v1"
 )
 

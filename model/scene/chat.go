@@ -75,9 +75,12 @@ func answerer(q question, seen []*Measurement, s model.Sampling) func(*rand.Rand
 		return newRewriter(q.prompt, s).answer
 	}
 	j := newJudge(q, seen[0], seen[1])
-	write := j.scores
+	write, verdict := j.scores, j.verdict
+	if q.terse {
+		write, verdict = j.terseScores, j.terseVerdict
+	}
 	if q.answers != nil {
-		write = j.verdict
+		write = verdict
 	}
 	if s.Temperature == 0 {
 		return func(*rand.Rand) string { return write(nil) }

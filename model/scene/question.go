@@ -19,6 +19,8 @@ type question struct {
 	aspect string
 	// answers are A and B where the question is which judgment of the pictures is better.
 	answers []string
+	// terse is a question in the words of the tiny models, to be answered in theirs.
+	terse bool
 }
 
 func readQuestion(req model.ChatRequest) (question, error) {
@@ -47,6 +49,9 @@ func readQuestion(req model.ChatRequest) (question, error) {
 	case 2:
 	default:
 		return q, fmt.Errorf("%w: %d pictures; the scene judge compares two", model.ErrRejected, len(q.pictures))
+	}
+	if readTerse(&q, req.Messages) {
+		return q, nil
 	}
 	text, q.answers = cutAnswers(text)
 	var shown bool

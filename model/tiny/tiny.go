@@ -3,7 +3,8 @@
 //
 // The backend is registered as "tiny". Its picture model is t2i; its chat models are sft, which rewrites prompts and judges
 // pictures, and init, which has seen language and pictures but no task. README.md beside each one's files says how it was
-// trained, what it can do and what it cannot.
+// trained, what it can do and what it cannot. A path, which has a slash, names a folder of the same layout: what became of
+// one of them by training.
 //
 // # Design
 //
@@ -14,6 +15,7 @@ package tiny
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/diffusion"
@@ -52,21 +54,24 @@ func openImages(_ context.Context, spec model.Spec) (model.Images, error) {
 	return m, nil
 }
 
-// openChat opens sft, or init. Options are those of the vlm backend.
+// openChat opens sft, init, or the folder that the spec's model is the path of. Options are those of the vlm backend.
 func openChat(ctx context.Context, spec model.Spec) (model.Chat, error) {
-	name := spec.Model
-	switch name {
-	case "":
-		name = SFT
-	case SFT, Init:
-	default:
-		return nil, fmt.Errorf("%w: tiny has no chat model %q; there are %s and %s", model.ErrConfig, name, SFT, Init)
-	}
 	o, err := vlm.ParseOptions(spec.Options)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", model.ErrConfig, err)
 	}
-	folder, err := Folder(name)
+	if o.MaxBatch == 0 {
+		o.MaxBatch = 16 // more are no faster, and each takes memory
+	}
+	folder := spec.Model
+	switch name := spec.Model; {
+	case name == "":
+		folder, err = Folder(SFT)
+	case name == SFT, name == Init:
+		folder, err = Folder(name)
+	case filepath.Base(name) == name:
+		return nil, fmt.Errorf("%w: tiny has no chat model %q; there are %s and %s, and folders by their path, as ./%[2]s", model.ErrConfig, name, SFT, Init)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func TestTeacherWordingHasVersion(t *testing.T) {
 	for _, set := range []struct {
 		name  string
 		kinds []string
-	}{{"paper", []string{template.Teacher, template.Judgment}}, {"tiny", []string{template.Judgment}}} {
+	}{{"paper", []string{template.Teacher, template.Judgment}}, {"tiny", []string{template.Teacher, template.Judgment}}} {
 		s, err := template.Open(set.name)
 		if err != nil {
 			t.Fatal(err)

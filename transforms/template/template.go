@@ -108,7 +108,7 @@ func placeholders(task string) []string {
 	return nil
 }
 
-// A Set has a template for each task. The embedded set "tiny" has no cues: no teacher is asked in its words.
+// A Set has a template for each task.
 type Set struct {
 	Name      string   `json:"name" yaml:"name"`
 	Version   string   `json:"version" yaml:"version"`

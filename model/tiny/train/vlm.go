@@ -27,8 +27,8 @@ type VLMConfig struct {
 	TaskSteps     int64 `json:"task_steps" yaml:"task_steps"`
 	GradeSteps    int64 `json:"grade_steps" yaml:"grade_steps"`
 	Stop          int64 `json:"stop" yaml:"stop"`
-	// Rows is how many raw prompts there are pictures of, four each; in a share Worn of the rows these are less clean than a
-	// renderer's, as a generator's are.
+	// Rows is how many raw prompts there are pictures of for the tower, four each; in a share Worn of the rows these are less
+	// clean than a renderer's, as a generator's are.
 	Rows int     `json:"rows" yaml:"rows"`
 	Worn float64 `json:"worn" yaml:"worn"`
 	// Rewrites and Judgments are the shares of those tasks among the steps, but for gradings; the rest are evaluations of

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -143,7 +144,8 @@ func (p *Picture) file() (model.Picture, error) {
 	return model.Picture{SHA256: hex.EncodeToString(sum[:]), Bytes: func(context.Context) ([]byte, error) { return out.Bytes(), nil }}, nil
 }
 
-// ask sends the conversations, many at a time, and returns the answers of each in order.
+// ask sends the conversations, many at a time, and returns the answers of each in order. A question that is too long for the
+// model gets empty ones, which cannot be read.
 func (e *Examination) ask(ctx context.Context, all [][]model.Message, s model.Sampling, n int) ([][]model.Answer, error) {
 	out := make([][]model.Answer, len(all))
 	group, ctx := errgroup.WithContext(ctx)
@@ -151,6 +153,10 @@ func (e *Examination) ask(ctx context.Context, all [][]model.Message, s model.Sa
 	for i, messages := range all {
 		group.Go(func() error {
 			response, err := e.Chat.Chat(ctx, model.ChatRequest{Messages: messages, Sampling: s, N: n, Seed: int64(i * n)})
+			if errors.Is(err, model.ErrRejected) {
+				out[i] = make([]model.Answer, n)
+				return nil
+			}
 			out[i] = response.Answers
 			return err
 		})

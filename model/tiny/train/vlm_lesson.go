@@ -17,24 +17,16 @@ const (
 	endToken int32 = 2
 )
 
-// encode turns a task into ids: the prompt filled on its left to a multiple of vlmBucket, and the answer with its end.
-func (t task) encode(words *tokenizer.Tokenizer) (prompt, answer []int32) {
-	ids := words.Encode(t.prompt, false)
-	missing := (vlmBucket - len(ids)%vlmBucket) % vlmBucket
-	prompt = make([]int32, missing, missing+len(ids)) // padToken
-	return append(prompt, ids...), append(words.Encode(t.answer, false), endToken)
-}
-
 // counted says which tokens of the answer count.
-func (t task) counted(words *tokenizer.Tokenizer, answer []int32) []bool {
-	out := make([]bool, len(answer))
+func (t task) counted(words *tokenizer.Tokenizer) []bool {
+	out := make([]bool, len(t.answer))
 	for i := range out {
 		out[i] = t.after == nil
 	}
 	for _, w := range t.after {
 		last := words.Encode(w, false)
-		for i := range answer[1:] {
-			out[i+1] = out[i+1] || answer[i] == last[len(last)-1]
+		for i := range t.answer[1:] {
+			out[i+1] = out[i+1] || t.answer[i] == last[len(last)-1]
 		}
 	}
 	return out
@@ -85,7 +77,7 @@ func textLesson(m *chatModel, phase Phase, share float64, s shape, pictures bool
 			if err != nil {
 				return err
 			}
-			prompt, answer := t.encode(m.words)
+			prompt, answer := t.prompt, t.answer
 			if len(prompt) != s.prompt || len(answer) > s.answer {
 				continue
 			}
@@ -93,7 +85,7 @@ func textLesson(m *chatModel, phase Phase, share float64, s shape, pictures bool
 			for i, id := range prompt {
 				text[i] = int64(id)
 			}
-			counted := t.counted(m.words, answer)
+			counted := t.counted(m.words)
 			for i, id := range answer {
 				if counted[i] {
 					targets[row*s.answer+i] = int64(id)

@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,11 +18,31 @@ import (
 	"github.com/promptmill/promptmill/transforms/judge"
 )
 
+// sample are rows of the supervised set that the committed weights were trained on the like of: cmd/promptmill's TestTinyRows
+// builds them.
+func sample(t *testing.T) (rows train.Rows) {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", "rows.json.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.NewDecoder(z).Decode(&rows); err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
 // TestVLMFirstLosses compares the first steps of each stage with those of the CPU that made the committed weights. With
-// -full they are 50 of the very run that made these.
+// -full there are 50, and those of tower and language are of the very run that made these.
 func TestVLMFirstLosses(t *testing.T) {
 	needRuntime(t)
 	prompts, bpe := load(t)
+	rows := sample(t)
 	path := filepath.Join("testdata", "vlm_losses.json")
 	want := map[string]losses{}
 	if data, err := os.ReadFile(path); err == nil {
@@ -38,7 +59,7 @@ func TestVLMFirstLosses(t *testing.T) {
 			continue
 		}
 		got := losses{}
-		err := train.VLM(t.Context(), t.TempDir(), prompts, bpe, c, train.Render, func(p train.Phase, _ int64, loss float64) {
+		err := train.VLM(t.Context(), t.TempDir(), prompts, bpe, rows, c, train.Render, func(p train.Phase, _ int64, loss float64) {
 			got[p] = append(got[p], math.Round(loss*1e6)/1e6)
 		})
 		if err != nil {
@@ -68,16 +89,17 @@ func TestVLMFirstLosses(t *testing.T) {
 func TestInterruptedVLMGoesOn(t *testing.T) {
 	needRuntime(t)
 	prompts, bpe := load(t)
+	rows := sample(t)
 	one, pieces := t.TempDir(), t.TempDir()
 	c := train.DefaultVLM()
 	c.Rows, c.Stop = 8, 2
-	if err := train.VLM(t.Context(), one, prompts, bpe, c, train.Render, func(train.Phase, int64, float64) {}); err != nil {
+	if err := train.VLM(t.Context(), one, prompts, bpe, rows, c, train.Render, func(train.Phase, int64, float64) {}); err != nil {
 		t.Fatal(err)
 	}
 	steps := int64(0)
 	for _, stop := range []int64{7, 0} {
 		ctx, cancel := context.WithCancel(t.Context())
-		err := train.VLM(ctx, pieces, prompts, bpe, c, train.Render, func(train.Phase, int64, float64) {
+		err := train.VLM(ctx, pieces, prompts, bpe, rows, c, train.Render, func(train.Phase, int64, float64) {
 			if steps++; steps == stop {
 				cancel()
 			}
@@ -108,7 +130,7 @@ func TestInterruptedVLMGoesOn(t *testing.T) {
 }
 
 // examine measures a committed model on few pictures.
-func examine(t *testing.T, folder string, comparisons int) *train.VLMReport {
+func examine(t *testing.T, folder string, comparisons, judgments int) *train.VLMReport {
 	t.Helper()
 	prompts, _ := load(t)
 	corpus, err := train.NewCorpus(prompts, train.Test)
@@ -127,8 +149,8 @@ func examine(t *testing.T, folder string, comparisons int) *train.VLMReport {
 		}
 	}
 	e := train.Examination{
-		Chat: m, Pool: train.NewPool(corpus, train.Render, 60, 0, 3), Images: parser(judge.ParseImages), Answers: parser(judge.ParseAnswers),
-		Comparisons: comparisons, Judgments: comparisons, Rewrites: comparisons / 2, Seed: 2,
+		Chat: m, Pool: train.NewPool(corpus, train.Render, 200, 0, 3), Images: parser(judge.ParseImages), Answers: parser(judge.ParseAnswers),
+		Comparisons: comparisons, Judgments: judgments, Rewrites: comparisons / 2, Seed: 2,
 	}
 	r, err := e.Run(t.Context())
 	if err != nil {
@@ -140,7 +162,7 @@ func examine(t *testing.T, folder string, comparisons int) *train.VLMReport {
 // The committed models can do what their cards say, with room for so few questions.
 func TestCommittedVLM(t *testing.T) {
 	needRuntime(t)
-	r := examine(t, "vlm-sft", 60)
+	r := examine(t, "vlm-sft", 200, 300)
 	for i, least := range []float64{.82, .72, .61} { // the trial's figures less 10%
 		if s := r.Judge[i]; s.Difference < least || s.Parsable < .98 || s.Accuracy < .7 {
 			t.Errorf("judge: %+v, want a correlation of the difference of %v", s, least)
@@ -149,10 +171,11 @@ func TestCommittedVLM(t *testing.T) {
 	if r.Graded.Value < .98 || r.Rewriting.Value < .9 {
 		t.Errorf("judgments that can be read: %+v, rewritings that are lists: %+v", r.Graded, r.Rewriting)
 	}
+	t.Logf("judge of judgments: %+v", r.Judgment)
 	if r.Judgment.Low <= .5 {
 		t.Errorf("judge of judgments: %+v is not above a coin", r.Judgment)
 	}
-	for _, s := range examine(t, "vlm-init", 10).Judge {
+	for _, s := range examine(t, "vlm-init", 10, 10).Judge {
 		if s.Parsable > .2 {
 			t.Errorf("the initial model judges: %+v", s)
 		}
@@ -179,7 +202,7 @@ func TestVLMConfig(t *testing.T) {
 	if err := (train.VLMConfig{Rewrites: .8, Judgments: .3}).Validate(); err == nil {
 		t.Error("shares of more than 1 are valid")
 	}
-	if err := train.VLM(t.Context(), t.TempDir(), nil, nil, train.VLMConfig{}, train.Render, nil); err == nil {
+	if err := train.VLM(t.Context(), t.TempDir(), nil, nil, train.Rows{}, train.VLMConfig{}, train.Render, nil); err == nil {
 		t.Error("a run of no rows begins")
 	}
 }

@@ -1,18 +1,26 @@
 package train
 
 import (
+	"compress/gzip"
 	"context"
+	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
-	"github.com/promptmill/promptmill/model/tokenizer"
+	"github.com/promptmill/promptmill/model/onnx"
+	"github.com/promptmill/promptmill/model/scene"
+	"github.com/promptmill/promptmill/model/vlm"
+	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/judge"
 )
 
-// Nearly every example fits its lesson's shape, and the judge's parser reads what the teacher writes.
-func TestTasks(t *testing.T) {
+func realPrompts(t *testing.T) []Prompt {
+	t.Helper()
 	f, err := os.Open("../../../testdata/prompts/sd_prompts_all.jsonl.gz")
 	if err != nil {
 		t.Fatal(err)
@@ -22,50 +30,177 @@ func TestTasks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	corpus, err := NewCorpus(prompts, Training)
+	return prompts
+}
+
+// Nearly every row fits its lesson's shape, pictures stand where the lesson puts them, and the judge's parser reads the
+// answers.
+func TestRows(t *testing.T) {
+	if err := onnx.Start(); errors.Is(err, onnx.ErrLibrary) {
+		t.Skip(err)
+	}
+	folder, err := vlm.Open(t.Context(), filepath.Join("..", "weights", initFolder), vlm.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	words, err := tokenizer.Open(filepath.Join("..", "weights", sftFolder, "tokenizer.json"))
+	defer folder.Close()
+	encoder, err := folder.Encoder(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := NewPool(corpus, Render, 40, .5, 1)
-	rewritings := newRewritings(prompts, Training, words)
+	f, err := os.Open(filepath.Join("testdata", "rows.json.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows Rows
+	if err := json.NewDecoder(z).Decode(&rows); err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSchool(rows, encoder)
+	if err != nil {
+		t.Fatal(err)
+	}
 	read := func(parse func(string) (judge.Scores, error)) func(string) bool {
 		return func(answer string) bool { _, err := parse(answer); return err == nil }
 	}
 	for _, c := range []struct {
-		name  string
-		draw  drawTask
+		kind  string
 		shape shape
 		valid func(answer string) bool
 	}{
-		{"rewrite", rewritings.task, rewriteShape, func(a string) bool { return a != "" }},
-		{"language", rewritings.text, languageShape, func(a string) bool { return a != "" }},
-		{"evaluate", pool.evaluation, evaluateShape, read(judge.ParseImages)},
-		{"judge", pool.judgment, judgeShape, read(judge.ParseAnswers)},
+		{schemas.TaskRewrite, rewriteShape, func(a string) bool { return a != "" }},
+		{schemas.TaskEvaluation, evaluateShape, read(judge.ParseImages)},
+		{schemas.TaskJudgment, judgeShape, read(judge.ParseAnswers)},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(1, 2))
-			const n = 400
+		t.Run(c.kind, func(t *testing.T) {
 			short := 0
-			for range n {
-				task, err := c.draw(context.Background(), rng)
-				if err != nil {
+			for _, x := range s.byTask[c.kind] {
+				if err := s.read(x); err != nil {
 					t.Fatal(err)
 				}
-				prompt, answer := task.encode(words)
-				if len(prompt) != c.shape.prompt || len(answer) > c.shape.answer {
+				if len(x.task.prompt) != c.shape.prompt || len(x.task.answer) > c.shape.answer {
 					short++
+					t.Logf("%d tokens, %d of the answer: %q", len(x.task.prompt), len(x.task.answer), x.messages)
 				}
-				if !c.valid(task.answer) {
-					t.Fatalf("the answer to %q cannot be read: %q", task.prompt, task.answer)
+				if len(x.task.pictures) != len(x.images) {
+					t.Errorf("%d pictures of %d", len(x.task.pictures), len(x.images))
+				}
+				if answer := x.messages[len(x.messages)-1].Content; !c.valid(answer) {
+					t.Errorf("the answer of row %s cannot be read: %q", x.id, answer)
 				}
 			}
-			if short > n/50 {
+			if n := len(s.byTask[c.kind]); short > n/50 {
 				t.Errorf("%d of %d do not fit %+v", short, n, c.shape)
 			}
 		})
+	}
+	if _, err := newSchool(Rows{Rewrites: rows.Rewrites}, encoder); err == nil || !strings.Contains(err.Error(), "task evaluation") {
+		t.Errorf("a set without pictures: %v", err)
+	}
+}
+
+// What counts of a judgment are the numbers that must be worked out.
+func TestCounted(t *testing.T) {
+	prompts := realPrompts(t)
+	bpe, err := Tokenizer(prompts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := openTokenizer(t.TempDir(), bpe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := words.Encode("image 1 hue 5. score 2\nanswer a: 3 for 2 is 1, 4 for 4 is 0. score 4", false)
+	var got []string
+	for i, ok := range (task{answer: answer, after: []string{" is", " score"}}).counted(words) {
+		if ok {
+			got = append(got, strings.TrimSpace(words.Decode(answer[i:i+1], false)))
+		}
+	}
+	if want := []string{"2", "1", "0", "4"}; !slices.Equal(got, want) {
+		t.Errorf("%q count, want %q", got, want)
+	}
+}
+
+// The plain language fits its lesson's shape.
+func TestLanguage(t *testing.T) {
+	prompts := realPrompts(t)
+	bpe, err := Tokenizer(prompts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := openTokenizer(t.TempDir(), bpe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRewritings(prompts, Training, words)
+	rng := rand.New(rand.NewPCG(1, 2))
+	short := 0
+	for range 400 {
+		x, err := r.text(context.Background(), rng)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(x.prompt) != languageShape.prompt || len(x.answer) > languageShape.answer {
+			short++
+		}
+	}
+	if short > 8 {
+		t.Errorf("%d of 400 do not fit %+v", short, languageShape)
+	}
+}
+
+// What the supervised set is built from has no prompt that the models are measured on.
+func TestInputsHaveNoHeldoutPrompts(t *testing.T) {
+	prompts := realPrompts(t)
+	bpe, err := Tokenizer(prompts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := WriteInputs(dir, prompts, bpe, 500, 1); err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string][]string{}
+	for _, name := range []string{PromptsFile, PairsFile, HeldoutFile} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for d := json.NewDecoder(f); d.More(); {
+			var row struct{ Prompt, Raw, Rewritten string }
+			if err := d.Decode(&row); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(row.Rewritten, row.Raw) {
+				t.Fatalf("%+v", row)
+			}
+			texts[name] = append(texts[name], row.Prompt+row.Raw)
+		}
+	}
+	if n := len(texts[PromptsFile]); n != 500 {
+		t.Errorf("%d prompts, want 500", n)
+	}
+	heldout := map[string]bool{}
+	for _, p := range texts[HeldoutFile] {
+		heldout[scene.Normalize(p)] = true
+	}
+	for _, p := range prompts {
+		if PartOf(p.Raw) != Training && !heldout[scene.Normalize(p.Raw)] {
+			t.Fatalf("%q is not among the held-out prompts", p.Raw)
+		}
+	}
+	for _, name := range []string{PromptsFile, PairsFile} {
+		for _, p := range texts[name] {
+			if heldout[scene.Normalize(p)] {
+				t.Errorf("%s has %q", name, p)
+			}
+		}
 	}
 }

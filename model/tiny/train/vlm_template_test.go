@@ -8,7 +8,30 @@ import (
 	"testing"
 
 	"github.com/ardanlabs/jinja"
+
+	"github.com/promptmill/promptmill/schemas"
 )
+
+// The prompts as the models know them.
+func rewritePrompt(raw string) string { return "<bos><rewrite>" + shown(raw, longestShown) + "<ans>" }
+
+func evaluationPrompt(raw string, aspect int) string {
+	return "<bos><eval><" + Aspects[aspect] + ">" + subjectOf(raw, aspect) + pictures + "<ans>"
+}
+
+func judgmentPrompt(raw string, aspect int, a, b string) string {
+	return "<bos><judge><" + Aspects[aspect] + ">" + subjectOf(raw, aspect) + "<sep> " + a + "<sep> " + b + pictures + "<ans>"
+}
+
+// subjectOf is the raw prompt for a judge, who is shown 50 characters: beauty is judged without.
+func subjectOf(raw string, aspect int) string {
+	if Aspects[aspect] == schemas.Aesthetic {
+		return ""
+	}
+	return shown(raw, 50)
+}
+
+var pictures = strings.Repeat("<image>", 2*pictureTokens)
 
 // The chat template writes the prompts that the model was trained on, for all that people type.
 func TestChatTemplate(t *testing.T) {

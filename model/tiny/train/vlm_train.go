@@ -11,13 +11,15 @@ import (
 
 	"github.com/promptmill/promptmill/model/tokenizer"
 	"github.com/promptmill/promptmill/model/trainers/embedded"
+	"github.com/promptmill/promptmill/model/vlm"
+	"github.com/promptmill/promptmill/schemas"
 )
 
-// VLM trains the vision-language model on prompts of the training part and on the pictures that draw makes of them, and
-// writes two folders into dir: vlm-init, a model that tells what pictures look like and knows the language of prompts, but no
-// task; and vlm-sft, the same after the tasks. A run that was interrupted goes on where its checkpoint lies in dir: it
+// VLM trains the vision-language model and writes two folders into dir: vlm-init, a model that tells what pictures look like and
+// knows the language of prompts, but no task, from prompts of the training part and the pictures that draw makes of them;
+// and vlm-sft, the same after the tasks that rows teach. A run that was interrupted goes on where its checkpoint lies in dir: it
 // must have had the same configuration.
-func VLM(ctx context.Context, dir string, prompts []Prompt, bpe *BPE, c VLMConfig, draw Drawer, told Told) error {
+func VLM(ctx context.Context, dir string, prompts []Prompt, bpe *BPE, rows Rows, c VLMConfig, draw Drawer, told Told) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -59,12 +61,25 @@ func VLM(ctx context.Context, dir string, prompts []Prompt, bpe *BPE, c VLMConfi
 			return err
 		}
 	}
+	folder, err := vlm.Open(ctx, filepath.Join(dir, initFolder), vlm.Options{})
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	encoder, err := folder.Encoder(ctx)
+	if err != nil {
+		return err
+	}
+	school, err := newSchool(rows, encoder)
+	if err != nil {
+		return err
+	}
 	// A lesson's batch and gradient live as long as a stage: each stage has lessons of its own.
 	lessons := func(share float64) []*lesson {
 		return []*lesson{
-			textLesson(m, RewritePhase, share*c.Rewrites, rewriteShape, false, rewritings.task),
-			textLesson(m, JudgePhase, share*c.Judgments, judgeShape, true, pool.judgment),
-			textLesson(m, EvaluatePhase, share*(1-c.Rewrites-c.Judgments), evaluateShape, true, pool.evaluation),
+			textLesson(m, RewritePhase, share*c.Rewrites, rewriteShape, false, school.draw(schemas.TaskRewrite)),
+			textLesson(m, JudgePhase, share*c.Judgments, judgeShape, true, school.draw(schemas.TaskJudgment)),
+			textLesson(m, EvaluatePhase, share*(1-c.Rewrites-c.Judgments), evaluateShape, true, school.draw(schemas.TaskEvaluation)),
 		}
 	}
 	err = r.stage(ctx, stage{
@@ -77,8 +92,10 @@ func VLM(ctx context.Context, dir string, prompts []Prompt, bpe *BPE, c VLMConfi
 	}
 	err = r.stage(ctx, stage{
 		begin: tower + language + tasks, steps: grades, decay: .1,
-		rates:   embedded.Schedule{Peak: c.GradeRate, Floor: .03, Warmup: 60, Steps: c.GradeSteps},
-		lessons: append(lessons(.5), textLesson(m, GradePhase, .5, judgeShape, true, pool.grading)),
+		rates: embedded.Schedule{Peak: c.GradeRate, Floor: .03, Warmup: 60, Steps: c.GradeSteps},
+		// Most of a judgment repeats what is there: in the mean over all its tokens the numbers that must be worked out hardly
+		// show, and the model grades everything alike.
+		lessons: append(lessons(.5), textLesson(m, GradePhase, .5, judgeShape, true, school.draw(schemas.TaskJudgment, " is", " score"))),
 	})
 	if err != nil {
 		return err
@@ -105,8 +122,8 @@ type chatModel struct {
 	words   *tokenizer.Tokenizer
 }
 
-// newModel draws the weights. The tokenizer is written to dir and read as engines do.
-func newModel(dir string, bpe *BPE, seed uint64) (*chatModel, error) {
+// openTokenizer writes the tokenizer to dir and reads it as engines do.
+func openTokenizer(dir string, bpe *BPE) (*tokenizer.Tokenizer, error) {
 	data, err := bpe.JSON(ForChat)
 	if err != nil {
 		return nil, err
@@ -114,7 +131,12 @@ func newModel(dir string, bpe *BPE, seed uint64) (*chatModel, error) {
 	if err := write(dir, "tokenizer.json", data); err != nil {
 		return nil, err
 	}
-	words, err := tokenizer.Open(filepath.Join(dir, "tokenizer.json"))
+	return tokenizer.Open(filepath.Join(dir, "tokenizer.json"))
+}
+
+// newModel draws the weights. The tokenizer is written to dir and read as engines do.
+func newModel(dir string, bpe *BPE, seed uint64) (*chatModel, error) {
+	words, err := openTokenizer(dir, bpe)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +197,7 @@ func (r *vlmRun) stage(ctx context.Context, s stage) error {
 			return fmt.Errorf("train the vision-language model: %s, step %d: the gradients are not finite; lower the learning rate", l.phase, step+1)
 		}
 		r.told(l.phase, step+1, loss)
-		if (step+1)%saveEvery == 0 {
+		if (step+1)%saveEvery == 0 || step+1 == s.steps {
 			if err := r.save(); err != nil {
 				return err
 			}
