@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the demo's supervised sets and loads them with datasets and pyarrow. The environment is kept in
+# Builds the demo's sets, with the procedural world as models, and loads them with datasets, pyarrow and DuckDB. The environment is kept in
 # FORMATS_ENV (default: promptmill-formats in the user's cache), so that only the first run fetches it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,8 +11,8 @@ if ! cmp -s "$here/requirements.txt" "$env/requirements.txt"; then
 fi
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-"$here/../../bin/promptmill" sft --recipe demo --out "$dir/out" --quiet >/dev/null
-for set in evaluation judgment; do
-	"$here/../../bin/promptmill" "$set" --recipe demo --out "$dir/out" --quiet >/dev/null
+for set in sft evaluation judgment "preference --set select.prompts=12 --set judgment_pairs.asked=24"; do
+	# shellcheck disable=SC2086 # a set and its settings
+	"$here/../../bin/promptmill" $set --recipe demo --models scene --out "$dir/out" --quiet >/dev/null
 done
-HF_HOME="$dir/hf" "$env/bin/python" "$here/load.py" "$dir/out" sft evaluation judgment
+HF_HOME="$dir/hf" "$env/bin/python" "$here/load.py" "$dir/out" sft evaluation judgment preference

@@ -1,11 +1,14 @@
-// Package audit finds out how far a judge can be trusted: by asking it about facts, or from what it said in a
-// preference set.
+// Package audit finds out how far a judge can be trusted: by asking it about facts and about answers of its own and
+// of another, or from what it said in a preference set.
 //
-//	facts of all parts ---> judge, in both orders --.
-//	          `-- dead letters ---------------------+--> counts --> commit
-//	judgments of a preference set ------------------'
+//	facts of all parts -+-> judge, in both orders -------------------------------.
+//	          |         `-> its answers that are right -> partners -> judgment --+
+//	          `-- dead letters --------------------------------------------------+--> counts --> commit
+//	judgments of a preference set -----------------------------------------------+
+//	answers of an evaluation set ---> the judge's own beside them, in both orders -'
 //
-// The run has no rows but dead letters: what was found are counts, of which Report makes a report.
+// The run has no rows but dead letters: what was found are counts, of which Report makes a report, and Trusted
+// the figures of a judge and a judge of judgments.
 package audit
 
 import (
@@ -19,8 +22,10 @@ import (
 	"github.com/promptmill/promptmill/pipelines/evaluation"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/audit"
+	"github.com/promptmill/promptmill/transforms/judgment"
 	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
+	"github.com/promptmill/promptmill/transforms/teacher"
 )
 
 func init() {
@@ -33,9 +38,15 @@ type Config struct {
 	Parts  []evaluation.Part `json:"parts"`
 	Totals []int64           `json:"totals"`
 	Audit  audit.Config      `json:"audit"`
+	// Own, if it is there, has the judge tell those of its answers that agree with the facts from irrelevant ones
+	// (package judgment): whether it can judge judgments.
+	Own *judgment.Config `json:"own,omitempty"`
 	// Judgments are shards of schemas.Judgment.
 	Judgments []schemas.Shard `json:"judgments"`
-	Seed      int64           `json:"seed"`
+	// Answers are shards of teacher.Item; the first AnswerRows of them are compared with the judge's own answers.
+	Answers    []schemas.Shard `json:"answers,omitempty"`
+	AnswerRows int64           `json:"answer_rows,omitempty"`
+	Seed       int64           `json:"seed"`
 	// Sink is for dead letters.
 	Sink     parquetio.WriteConfig `json:"sink"`
 	Snapshot snapshot.Config       `json:"snapshot"`
@@ -56,8 +67,8 @@ func Totals(ctx context.Context, parts []evaluation.Part) ([]int64, error) {
 
 // Validate joins all faults.
 func (c Config) Validate() error {
-	if len(c.Parts) == 0 && len(c.Judgments) == 0 {
-		return errors.New("audit.facts: none; name the sources of facts, or give a preference set")
+	if len(c.Parts) == 0 && len(c.Judgments) == 0 && len(c.Answers) == 0 {
+		return errors.New("audit.facts: none; name the sources of facts, or give a preference set or evaluations")
 	}
 	if len(c.Totals) != len(c.Parts) {
 		return fmt.Errorf("audit.facts: %d totals for %d parts", len(c.Totals), len(c.Parts))
@@ -69,6 +80,12 @@ func (c Config) Validate() error {
 	if len(c.Parts) > 0 {
 		errs = append(errs, c.Audit.Validate())
 	}
+	if c.Own != nil {
+		errs = append(errs, c.Own.Validate())
+	}
+	if len(c.Answers) > 0 {
+		errs = append(errs, c.Audit.ValidateAnswers())
+	}
 	return errors.Join(errs...)
 }
 
@@ -79,15 +96,32 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}
-	var observations, rejected, counts []beam.PCollection
+	c.Snapshot.Equations = []string{"audit_facts.in = 2*facts.out", "*.dead = rows." + snapshot.Rejected}
+	var observations, rejected, counts, answers []beam.PCollection
 	for i, p := range c.Parts {
 		rows, dead, n := p.Read(s, 0, p.Rows, c.Totals[i], c.Seed)
 		seen, n2 := audit.Judge(s, c.Audit, rows)
 		observations, rejected, counts = append(observations, seen), append(rejected, dead), append(counts, n, n2)
+		if c.Own != nil {
+			own, n := judgment.Own(s, *c.Own, rows)
+			answers, counts = append(answers, own), append(counts, n)
+		}
+	}
+	if len(answers) > 0 {
+		pairs, n := judgment.PairsOf(s, c.Own.Seed, beam.Flatten(s, answers...))
+		_, dead, n2 := judgment.Score(s, *c.Own, pairs)
+		rejected, counts = append(rejected, dead), append(counts, n, n2)
+		c.Snapshot.Equations = append(c.Snapshot.Equations,
+			judgment.StageOwn+".in = facts.out", judgment.StagePairs+".in = "+judgment.StageOwn+".out", judgment.Stage+".in = "+judgment.StagePairs+".out")
 	}
 	if len(c.Judgments) > 0 {
 		judgments := parquetio.Read[schemas.Judgment](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: c.Judgments})
 		observations = append(observations, beam.ParDo(s, audit.OfJudgment, judgments))
+	}
+	if len(c.Answers) > 0 {
+		items := parquetio.Read[teacher.Item](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: c.Answers, Limit: c.AnswerRows})
+		seen, n := audit.Answers(s, c.Audit, items)
+		observations, counts = append(observations, seen), append(counts, n)
 	}
 	counts = append(counts, audit.Count(s, beam.Flatten(s, observations...)))
 	var shards beam.PCollection
@@ -99,7 +133,6 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 	} else {
 		shards = beam.ParDo(s, noShard, beam.Impulse(s))
 	}
-	c.Snapshot.Equations = []string{"audit_facts.in = 2*facts.out", "*.dead = rows." + snapshot.Rejected}
 	return snapshot.Commit(s, c.Snapshot, shards, beam.Flatten(s, counts...))
 }
 

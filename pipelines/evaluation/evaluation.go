@@ -16,12 +16,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/pipelines/rounds"
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/embed"
 	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -30,7 +32,7 @@ import (
 )
 
 func init() {
-	register.DoFn4x0[context.Context, teacher.Item, func(teacher.Item), func(schemas.Count)](&firstFn{})
+	beam.RegisterDoFn(reflect.TypeFor[firstFn]())
 	register.Emitter1[teacher.Item]()
 }
 
@@ -54,7 +56,7 @@ const BeyondTarget = "beyond_target"
 // Config says where facts come from and how many rows are wanted.
 type Config struct {
 	Parts []Part `json:"parts" yaml:"parts"`
-	// Round is how many facts, prompts or pairs a round takes. It never changes the rows.
+	// Round is how many facts, prompts or pairs a round takes at most. It never changes the rows.
 	Round int64 `json:"round" yaml:"round"`
 	// MaxGenerated is the largest part of the set that may be about generated pictures.
 	MaxGenerated float64 `json:"max_generated" yaml:"max_generated"`
@@ -125,11 +127,13 @@ func (c Config) BuildRound(s beam.Scope, p Part, from, to, total int64, header s
 	rows, dead, factCounts := p.Bind(c.Cache, c.Seed).Read(s, from, to, total, c.Seed)
 	clean, heldoutCounts := heldout.Facts(s, c.Heldout, rows)
 	items, deadAnswers, counts := teacher.Teach(s, c.Teacher, clean)
-	kept, n1 := parquetio.Write[teacher.Item](s, c.sink(header, Items, parquetio.Buckets(to-from, 4096)), items)
+	distinct := c.sink(header, Items, parquetio.Buckets(to-from, 4096))
+	distinct.Unique = true // a prompt that is there twice has the same facts twice
+	kept, n1 := parquetio.Write[teacher.Item](s, distinct, items)
 	rejected, n2 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1), beam.Flatten(s, dead, deadAnswers))
 	return snapshot.Commit(s, snapshot.Config{
 		Store: c.Sink.Store, Header: header, Gates: snapshot.Gates{MaxDeadFraction: c.Gates.MaxDeadFraction},
-		Equations: []string{"heldout.in = facts.out", "teacher.in = heldout.out", "teacher.out = rows." + Items, "*.dead = rows." + snapshot.Rejected},
+		Equations: []string{"heldout.in = facts.out", "teacher.in = heldout.out", "teacher.out = write_items.in", "write_items.out = rows." + Items, "*.dead = rows." + snapshot.Rejected},
 	}, beam.Flatten(s, kept, rejected), beam.Flatten(s, factCounts, heldoutCounts, counts, n1, n2))
 }
 
@@ -144,7 +148,7 @@ func (c Config) Build(s beam.Scope, runs []snapshot.Manifest, last map[string]ro
 		first.Hashed[classOf(p.Name(), p.Aspect)] = p.hashed()
 	}
 	chosen, counts := beam.ParDo2(s, first, items)
-	evaluations, n1 := parquetio.Write[schemas.Evaluation](s, c.sink(header, Rows, parquetio.Buckets(rows, c.ShardRows)), teacher.Embed(s, c.Cache, chosen))
+	evaluations, n1 := parquetio.Write[schemas.Evaluation](s, c.sink(header, Rows, parquetio.Buckets(rows, c.ShardRows)), embed.Rows[teacher.Item, schemas.Evaluation](s, c.Cache, chosen))
 	light, n2 := parquetio.Write[teacher.Item](s, c.sink(header, Items, parquetio.Buckets(rows, itemRows)), chosen)
 	letters := rounds.Shards(runs, snapshot.Rejected)
 	rejected, n3 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1),

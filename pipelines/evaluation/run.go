@@ -113,6 +113,17 @@ func (c Config) mostGenerated(rows int64, targets []Target) int64 {
 	return max(int64(c.MaxGenerated/(1-c.MaxGenerated)*others+1e-9)-have, 0)
 }
 
+// next is how many facts the next round takes, if so many gave what there is: some more than those that are
+// missing will need, because what is left over was paid for in vain.
+func (c Config) next(want, have, asked int64) int64 {
+	const first, margin, few = 0.8, 1.1, 32
+	rate := first // nobody knows yet
+	if asked > 0 {
+		rate = max(float64(have)/float64(asked), 0.01)
+	}
+	return min(c.Round, int64(margin*float64(want-have)/rate)+few)
+}
+
 // gather runs rounds of a part until it has want survivors or no facts are left, and returns all of them.
 func (c Config) gather(ctx context.Context, st store.Store, p Part, want int64, header snapshot.Header, ensure rounds.Ensure) ([]rounds.Place, []snapshot.Manifest, error) {
 	total, err := p.Total(ctx)
@@ -123,10 +134,10 @@ func (c Config) gather(ctx context.Context, st store.Store, p Part, want int64, 
 		places []rounds.Place
 		runs   []snapshot.Manifest
 	)
-	for from := int64(0); from < total && int64(len(places)) < want; from += c.Round {
-		to := from + c.Round
+	for from, to := int64(0), int64(0); from < total && int64(len(places)) < want; from = to {
+		to = from + c.next(want, int64(len(places)), from)
 		h := rounds.Header(header, p.Name()+"-"+p.Aspect, from, to)
-		m, err := ensure(ctx, h, teacher.Stage, c.Round, func(s beam.Scope) { c.BuildRound(s, p, from, to, total, h) })
+		m, err := ensure(ctx, h, teacher.Stage, to-from, func(s beam.Scope) { c.BuildRound(s, p, from, to, total, h) })
 		if err != nil {
 			return nil, runs, err
 		}

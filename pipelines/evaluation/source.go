@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"reflect"
 	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -19,8 +20,8 @@ import (
 )
 
 func init() {
-	register.DoFn4x0[context.Context, schemas.Prompt, func(schemas.Prompt), func(schemas.Count)](&promptsFn{})
-	register.DoFn4x0[context.Context, schemas.RewritePair, func(schemas.Slate), func(schemas.Count)](&slatesFn{})
+	beam.RegisterDoFn(reflect.TypeFor[promptsFn]())
+	beam.RegisterDoFn(reflect.TypeFor[slatesFn]())
 	register.Emitter1[schemas.Prompt]()
 	register.Emitter1[schemas.Slate]()
 	register.Emitter1[schemas.Count]()

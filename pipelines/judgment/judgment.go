@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -27,6 +28,7 @@ import (
 	"github.com/promptmill/promptmill/pipelines/rounds"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/embed"
 	"github.com/promptmill/promptmill/transforms/judgment"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -34,7 +36,7 @@ import (
 )
 
 func init() {
-	register.DoFn4x0[context.Context, judgment.Item, func(judgment.Item), func(schemas.Count)](&levelFn{})
+	beam.RegisterDoFn(reflect.TypeFor[levelFn]())
 	register.Emitter1[judgment.Item]()
 	register.Emitter1[schemas.Count]()
 }
@@ -133,7 +135,7 @@ func (c Config) Build(s beam.Scope, runs []snapshot.Manifest, last map[string]ro
 	s = s.Scope("judgment.Build")
 	all := parquetio.Read[judgment.Item](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: rounds.Shards(runs, Items)})
 	chosen, counts := beam.ParDo2(s, &levelFn{Seed: c.Seed, Last: last}, all)
-	examples, n1 := parquetio.Write[schemas.JudgmentExample](s, c.sink(header, Rows, parquetio.Buckets(rows, c.ShardRows)), judgment.Embed(s, c.Cache, chosen))
+	examples, n1 := parquetio.Write[schemas.JudgmentExample](s, c.sink(header, Rows, parquetio.Buckets(rows, c.ShardRows)), embed.Rows[judgment.Item, schemas.JudgmentExample](s, c.Cache, chosen))
 	light, n2 := parquetio.Write[judgment.Item](s, c.sink(header, Items, parquetio.Buckets(rows, itemRows)), chosen)
 	letters := rounds.Shards(runs, snapshot.Rejected)
 	rejected, n3 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1),

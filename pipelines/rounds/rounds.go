@@ -88,9 +88,12 @@ func Annotate(header snapshot.Header, key string, value any) (snapshot.Header, e
 	return header, nil
 }
 
+// suffix makes of a set's name that of the set of its rounds.
+const suffix = "-rounds"
+
 // Header is that of one round of a run. The round has a set of its own beside the run's.
 func Header(header snapshot.Header, part string, from, to int64) snapshot.Header {
-	header.Set += "-rounds"
+	header.Set += suffix
 	header.RunID = fmt.Sprintf("%s-%s-%d-%d", header.RunID, part, from, to)
 	return header
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/pipelines/rounds"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/embed"
 	judgments "github.com/promptmill/promptmill/transforms/judgment"
 	"github.com/promptmill/promptmill/transforms/mix"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -160,17 +161,18 @@ func (m Mixture) Build(s beam.Scope, cut Cut, targets []Target, header snapshot.
 	vision := got[schemas.TaskEvaluation] + got[schemas.TaskJudgment]
 	if got[schemas.TaskEvaluation] > 0 {
 		items := parquetio.Read[teacher.Item](s, read(m.Evaluation, evaluation.Items, 0))
-		train, validation, c := beam.ParDo3(s, &evaluationFn{visionFn{Cut: cut, Cache: m.Cache}}, items)
+		train, validation, c := beam.ParDo3(s, &evaluationFn{visionFn{Cut: cut}}, items)
 		sides[0], sides[1], counts = append(sides[0], train), append(sides[1], validation), append(counts, c)
 	}
 	if got[schemas.TaskJudgment] > 0 {
 		items := parquetio.Read[judgments.Item](s, read(m.Judgment, judgment.Items, 0))
-		train, validation, c := beam.ParDo3(s, &judgmentFn{visionFn{Cut: cut, Cache: m.Cache}}, items)
+		train, validation, c := beam.ParDo3(s, &judgmentFn{visionFn{Cut: cut}}, items)
 		sides[0], sides[1], counts = append(sides[0], train), append(sides[1], validation), append(counts, c)
 	}
 	if vision > 0 {
-		for i, rows := range sides {
-			written, c := parquetio.Write[schemas.VisionChatExample](s, m.sink(header, Vision, splitNames[i], vision, m.VisionShardRows), beam.Flatten(s, rows...))
+		for i, items := range sides {
+			rows := embed.Rows[VisionItem, schemas.VisionChatExample](s, m.Cache, beam.Flatten(s, items...))
+			written, c := parquetio.Write[schemas.VisionChatExample](s, m.sink(header, Vision, splitNames[i], vision, m.VisionShardRows), rows)
 			shards, counts = append(shards, written), append(counts, c)
 		}
 	}

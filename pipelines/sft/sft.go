@@ -12,8 +12,8 @@
 //	files -> source -> heldout -> one pair per raw prompt -> commit                          (BuildPairs)
 //
 //	the first N pairs by rank -> side -> mix ------------> rewrite: train, validation -> commit
-//	evaluation.Items ----------> side, pictures --v                            ^
-//	judgment.Items ------------> side, pictures --+------> vision: train, validation
+//	evaluation.Items ----------> side --v                                      ^
+//	judgment.Items ------------> side --+--> pictures ---> vision: train, validation
 //
 // A row's side goes by the hash of its prompt, or of its pictures; prompts that share a picture, byte for byte, go
 // together. So no prompt and no picture is on both sides.

@@ -2,12 +2,13 @@ package sft
 
 import (
 	"context"
-	"fmt"
+	"reflect"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/schemas"
-	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/embed"
 	"github.com/promptmill/promptmill/transforms/judgment"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -16,11 +17,13 @@ import (
 
 func init() {
 	parquetio.Register[schemas.VisionChatExample]()
-	register.DoFn5x0[context.Context, Pair, func(schemas.RewritePair), func(schemas.RewritePair), func(schemas.Count)](&pairFn{})
-	register.DoFn5x1[context.Context, teacher.Item, func(schemas.VisionChatExample), func(schemas.VisionChatExample), func(schemas.Count), error](&evaluationFn{})
-	register.DoFn5x1[context.Context, judgment.Item, func(schemas.VisionChatExample), func(schemas.VisionChatExample), func(schemas.Count), error](&judgmentFn{})
+	beam.RegisterDoFn(reflect.TypeFor[pairFn]())
+	beam.RegisterDoFn(reflect.TypeFor[evaluationFn]())
+	beam.RegisterDoFn(reflect.TypeFor[judgmentFn]())
+	beam.RegisterType(reflect.TypeFor[VisionItem]())
+	embed.Register[VisionItem, schemas.VisionChatExample]()
 	register.Emitter1[schemas.RewritePair]()
-	register.Emitter1[schemas.VisionChatExample]()
+	register.Emitter1[VisionItem]()
 	register.Emitter1[schemas.Count]()
 }
 
@@ -51,54 +54,63 @@ func (fn *pairFn) FinishBundle(_ context.Context, _, _ func(schemas.RewritePair)
 	fn.tally.Flush(counts)
 }
 
-// A visionFn embeds the pictures of rows and hands them to their side. What follows is the sink: rows with
-// pictures cross no shuffle.
-type visionFn struct {
-	Cut   Cut
-	Cache string
+// A VisionItem is a schemas.VisionChatExample that names its pictures instead of holding them.
+type VisionItem struct {
+	ID       string
+	Task     string
+	Messages []schemas.Message
+	Source   string
+	SourceID string
+	// Image1 and Image2 are in the order in which they were shown.
+	Image1, Image2 schemas.ImageRef
+}
 
-	store store.Store
+// Pictures are those of the item.
+func (it VisionItem) Pictures() (first, second schemas.ImageRef) { return it.Image1, it.Image2 }
+
+// WithPictures is the row of the set.
+func (it VisionItem) WithPictures(first, second schemas.Image) schemas.VisionChatExample {
+	return schemas.VisionChatExample{
+		ID: it.ID, Task: it.Task, Messages: it.Messages, Images: []schemas.Image{first, second}, Source: it.Source, SourceID: it.SourceID,
+	}
+}
+
+// A visionFn hands items to their side.
+type visionFn struct {
+	Cut Cut
+
 	tally ledger.Tally
 }
 
-func (fn *visionFn) Setup(ctx context.Context) (err error) {
-	fn.store, err = store.Open(ctx, fn.Cache)
-	return err
-}
-
-func (fn *visionFn) StartBundle(context.Context, func(schemas.VisionChatExample), func(schemas.VisionChatExample), func(schemas.Count)) {
+func (fn *visionFn) StartBundle(context.Context, func(VisionItem), func(VisionItem), func(schemas.Count)) {
 	fn.tally.Reset()
 }
 
-func (fn *visionFn) FinishBundle(_ context.Context, _, _ func(schemas.VisionChatExample), counts func(schemas.Count)) {
+func (fn *visionFn) FinishBundle(_ context.Context, _, _ func(VisionItem), counts func(schemas.Count)) {
 	fn.tally.Flush(counts)
 }
 
-func (fn *visionFn) embed(ctx context.Context, group string, row schemas.VisionChatExample, one, other schemas.ImageRef, train, validation func(schemas.VisionChatExample)) error {
-	first, second, err := teacher.Pictures(ctx, fn.store, one, other)
-	if err != nil {
-		return fmt.Errorf("sft: %s row %s: %w", row.Task, row.ID, err)
-	}
-	row.Images = []schemas.Image{first, second}
+func (fn *visionFn) hand(group string, it VisionItem, train, validation func(VisionItem)) {
 	fn.tally.In(StageSides, 1)
 	fn.tally.Out(StageSides, 1)
 	if fn.Cut.validation(group) {
 		train = validation
 	}
-	train(row)
-	return nil
+	train(it)
 }
 
 type evaluationFn struct{ visionFn }
 
-func (fn *evaluationFn) ProcessElement(ctx context.Context, it teacher.Item, train, validation func(schemas.VisionChatExample), _ func(schemas.Count)) error {
-	row := schemas.VisionChatExample{ID: it.ID, Task: schemas.TaskEvaluation, Messages: it.Messages, Source: it.Source, SourceID: it.FactID}
-	return fn.embed(ctx, it.Group, row, it.Image1, it.Image2, train, validation)
+func (fn *evaluationFn) ProcessElement(_ context.Context, it teacher.Item, train, validation func(VisionItem), _ func(schemas.Count)) {
+	fn.hand(it.Group, VisionItem{
+		ID: it.ID, Task: schemas.TaskEvaluation, Messages: it.Messages, Source: it.Source, SourceID: it.FactID, Image1: it.Image1, Image2: it.Image2,
+	}, train, validation)
 }
 
 type judgmentFn struct{ visionFn }
 
-func (fn *judgmentFn) ProcessElement(ctx context.Context, it judgment.Item, train, validation func(schemas.VisionChatExample), _ func(schemas.Count)) error {
-	row := schemas.VisionChatExample{ID: it.ID, Task: schemas.TaskJudgment, Messages: it.Messages, Source: it.Source, SourceID: it.FactID}
-	return fn.embed(ctx, it.Group, row, it.Image1, it.Image2, train, validation)
+func (fn *judgmentFn) ProcessElement(_ context.Context, it judgment.Item, train, validation func(VisionItem), _ func(schemas.Count)) {
+	fn.hand(it.Group, VisionItem{
+		ID: it.ID, Task: schemas.TaskJudgment, Messages: it.Messages, Source: it.Source, SourceID: it.FactID, Image1: it.Image1, Image2: it.Image2,
+	}, train, validation)
 }

@@ -57,7 +57,7 @@ func (b *Bundle[I, O]) Submit(t beam.EventTime, in I, take func(beam.EventTime, 
 	}
 	b.flying++
 	ctx, done, call := b.ctx, b.done, b.call
-	go func() {
+	spawn(func() {
 		r := result[O]{time: t}
 		defer func() {
 			if p := recover(); p != nil {
@@ -66,7 +66,7 @@ func (b *Bundle[I, O]) Submit(t beam.EventTime, in I, take func(beam.EventTime, 
 			done <- r
 		}()
 		r.out, r.err = call(ctx, in)
-	}()
+	})
 	for {
 		select {
 		case r := <-b.done:

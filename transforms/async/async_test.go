@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -22,10 +23,10 @@ import (
 func TestMain(m *testing.M) { ptest.Main(m) }
 
 func init() {
-	register.DoFn3x1[beam.EventTime, int, func(beam.EventTime, int), error](&squareFn{})
+	beam.RegisterDoFn(reflect.TypeFor[squareFn]())
 	register.Emitter2[beam.EventTime, int]()
-	register.DoFn2x0[int, func(beam.EventTime, int)](&stampFn{})
-	register.DoFn2x1[beam.EventTime, int, string](&tellFn{})
+	beam.RegisterDoFn(reflect.TypeFor[stampFn]())
+	beam.RegisterDoFn(reflect.TypeFor[tellFn]())
 }
 
 // working counts the calls under way and the most there were.

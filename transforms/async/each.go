@@ -22,7 +22,9 @@ func Each(ctx context.Context, n int, f func(ctx context.Context, i int) error) 
 		cancel(err)
 	}
 	for i := range n {
-		wg.Go(func() {
+		wg.Add(1)
+		spawn(func() {
+			defer wg.Done()
 			defer func() {
 				if p := recover(); p != nil {
 					fail(fmt.Errorf("panic in a model call: %v", p))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -12,14 +13,12 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
-	"github.com/promptmill/promptmill/transforms/async"
 	"github.com/promptmill/promptmill/transforms/judge"
-	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
 func init() {
-	register.DoFn5x1[context.Context, beam.EventTime, schemas.Fact, func(beam.EventTime, Observation), func(schemas.Count), error](&askFn{})
+	beam.RegisterDoFn(reflect.TypeFor[askFn]())
 	register.Emitter2[beam.EventTime, Observation]()
 }
 
@@ -50,24 +49,31 @@ func DefaultConfig() Config {
 	return Config{Templates: template.Paper(), TopP: 1, MaxTokens: 1024, InFlight: 24}
 }
 
+// asking is what is common to all who ask.
+func (c Config) asking() judge.Asking {
+	return judge.Asking{
+		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
+		InFlight: c.InFlight,
+	}
+}
+
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("audit."+format, args...))
-		}
-	}
-	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
-	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
+	errs := []error{c.asking().Validate("audit")}
 	for _, a := range judge.Aspects() {
 		t, _ := c.Templates.Task(a)
 		errs = append(errs, t.Validate("audit.templates."+a, a))
 	}
-	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
-	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
-	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
-	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
+	return errors.Join(errs...)
+}
+
+// ValidateAnswers joins the faults of Validate and those of the questions about answers.
+func (c Config) ValidateAnswers() error {
+	errs := []error{c.Validate()}
+	for _, a := range judge.Aspects() {
+		t, _ := c.Templates.Task(template.Judgment + a)
+		errs = append(errs, t.Validate("audit.templates."+template.Judgment+a, template.Judgment+a))
+	}
 	return errors.Join(errs...)
 }
 
@@ -85,9 +91,7 @@ func Judge(s beam.Scope, cfg Config, facts beam.PCollection) (observations, coun
 type askFn struct {
 	Config Config
 
-	asker  *judge.Asker
-	bundle async.Bundle[schemas.Fact, observed]
-	tally  ledger.Tally
+	desk judge.Desk[schemas.Fact, observed]
 }
 
 // observed is what was found out about one fact.
@@ -96,37 +100,30 @@ type observed struct {
 	usage model.Usage
 }
 
-func (fn *askFn) Setup(ctx context.Context) (err error) {
-	c := fn.Config
-	fn.asker, err = judge.OpenAsker(ctx, c.Model, c.Cache, model.Sampling{Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens})
-	if err != nil {
+func (fn *askFn) Setup(ctx context.Context) error {
+	if err := fn.desk.Open(ctx, fn.Config.asking()); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil
 }
 
 func (fn *askFn) StartBundle(ctx context.Context, _ func(beam.EventTime, Observation), _ func(schemas.Count)) {
-	fn.tally.Reset()
-	fn.bundle.Start(ctx, fn.Config.InFlight, fn.ask)
+	fn.desk.Start(ctx, fn.Config.InFlight, fn.ask)
 }
 
 func (fn *askFn) ProcessElement(_ context.Context, t beam.EventTime, f schemas.Fact, emit func(beam.EventTime, Observation), _ func(schemas.Count)) error {
-	return fn.bundle.Submit(t, f, fn.take(emit))
+	return fn.desk.Submit(t, f, fn.take(emit))
 }
 
 func (fn *askFn) FinishBundle(_ context.Context, emit func(beam.EventTime, Observation), counts func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(emit)); err != nil {
-		return err
-	}
-	fn.tally.Flush(counts)
-	return nil
+	return fn.desk.Finish(fn.take(emit), counts)
 }
 
 func (fn *askFn) take(emit func(beam.EventTime, Observation)) func(beam.EventTime, observed) {
 	return func(t beam.EventTime, got observed) {
-		fn.tally.In(StageFacts, len(got.rows))
-		fn.tally.Out(StageFacts, len(got.rows))
-		fn.tally.Spent(StageFacts, got.usage)
+		fn.desk.Tally.In(StageFacts, len(got.rows))
+		fn.desk.Tally.Out(StageFacts, len(got.rows))
+		fn.desk.Tally.Spent(StageFacts, got.usage)
 		for _, o := range got.rows {
 			emit(t, o)
 		}
@@ -143,7 +140,7 @@ func (fn *askFn) ask(ctx context.Context, f schemas.Fact) (got observed, err err
 		if order == schemas.Swapped {
 			images[0], images[1] = images[1], images[0]
 		}
-		r, err := fn.asker.Ask(ctx, judge.Question{
+		r, err := fn.desk.Asker.Ask(ctx, judge.Question{
 			Messages: question.Messages(f.Prompt), Images: images, Template: question.ID,
 			Seed: schemas.Seed(fn.Config.Seed, "audit/"+order, f.ID, 0), Parse: judge.ParseImages,
 		})
@@ -157,6 +154,9 @@ func (fn *askFn) ask(ctx context.Context, f schemas.Fact) (got observed, err err
 		}
 		if order == schemas.Swapped {
 			o.First, o.Second = o.Second, o.First
+		}
+		if f.FirstScore != nil && f.SecondScore != nil {
+			o.Truth, o.Scored = *f.FirstScore-*f.SecondScore, true
 		}
 		got.rows = append(got.rows, o)
 	}

@@ -17,6 +17,7 @@ package audit
 
 import (
 	"context"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -26,14 +27,15 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/judge"
 	"github.com/promptmill/promptmill/transforms/ledger"
 )
 
 func init() {
 	beam.RegisterType(reflect.TypeFor[Observation]())
 	beam.RegisterType(reflect.TypeFor[view]())
-	register.DoFn4x0[context.Context, Observation, func(string, view), func(schemas.Count)](&observeFn{})
-	register.DoFn4x0[context.Context, string, func(*view) bool, func(schemas.Count)](&orderFn{})
+	beam.RegisterDoFn(reflect.TypeFor[observeFn]())
+	beam.RegisterDoFn(reflect.TypeFor[orderFn]())
 	register.Emitter2[string, view]()
 	register.Emitter1[schemas.Count]()
 	register.Emitter1[Observation]()
@@ -62,6 +64,9 @@ type Observation struct {
 	// that the judge wrote the text itself.
 	FirstLength, SecondLength int64
 	FirstOwn, SecondOwn       bool
+	// Truth is how much First is above Second on the scale of the fact, if Scored says that the fact has scores.
+	Truth  float64
+	Scored bool
 }
 
 // OfJudgment is what a judgment of a preference set tells: First is the raw prompt's picture.
@@ -112,16 +117,11 @@ const (
 	kindOwn    = "own"
 	kindLead   = "lead"
 	kindOrder  = "order"
+	kindTruth  = "truth"
 
 	won  = "won"
 	lost = "lost"
 	tied = "tied"
-
-	same      = "same"
-	image1    = "image_1"
-	image2    = "image_2"
-	undecided = "undecided"
-	unread    = "unread"
 )
 
 const separator = "/"
@@ -156,6 +156,10 @@ func (fn *observeFn) ProcessElement(_ context.Context, o Observation, emit func(
 		// In thousandths, which scores are exact in: the difference of two has rounding errors else.
 		lead := int64(1000*o.First+.5) - int64(1000*o.Second+.5)
 		count(t, kindLead, o.Aspect, o.Part, o.Preference, strconv.FormatInt(lead, 10))
+		if o.Scored {
+			truth := int64(math.Round(1000 * o.Truth))
+			count(t, kindTruth, o.Aspect, strconv.FormatInt(lead, 10), strconv.FormatInt(truth, 10))
+		}
 	}
 }
 
@@ -199,16 +203,9 @@ func (fn *orderFn) ProcessElement(_ context.Context, _ string, views func(*view)
 	if asked[0] == 0 || asked[1] == 0 {
 		return
 	}
-	what := same
-	switch a, b := lead[0], lead[1]; {
-	case read[0] == 0 || read[1] == 0:
-		what = unread
-	case a == 0 || b == 0:
-		what = undecided
-	case a > 0 && b < 0: // First led as Image 1, Second as Image 1
-		what = image1
-	case a < 0 && b > 0:
-		what = image2
+	what := judge.Unread
+	if read[0] > 0 && read[1] > 0 {
+		what = judge.BothOrders(lead[0], -lead[1]) // Second stood first in the other order
 	}
 	count(&fn.tally, kindOrder, aspect, what)
 }

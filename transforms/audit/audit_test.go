@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/audit"
+	"github.com/promptmill/promptmill/transforms/judge"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/transformtest"
 )
@@ -60,7 +61,7 @@ func TestReport(t *testing.T) {
 	want := audit.Aspect{
 		Aspect: "pick", Read: 17, Faults: map[string]int64{"refusal": 1},
 		Scores: []audit.Bar{{1, 14}, {2, 1}, {2.5, 2}, {3, 2}, {4, 14}, {5, 1}},
-		Orders: audit.Orders{Same: 1, Image1: 1, Image2: 1, Undecided: 1, Unread: 1, FlipRate: 2. / 3},
+		Orders: judge.Orders{Same: 1, Image1: 1, Image2: 1, Undecided: 1, Unread: 1, FlipRate: 2. / 3},
 		Longer: audit.Contest{Won: 2, Lost: 1, Tied: 1, Rate: 2. / 3},
 		Own:    audit.Contest{Won: 1, Rate: 1}, Agreement: []audit.Agreement{},
 	}
@@ -148,7 +149,7 @@ func TestJudge(t *testing.T) {
 		t.Error(err)
 	}
 	a := audit.Summarise(ledger.Sum(gotCounts()), "validation").Aspects[0]
-	if d := cmp.Diff(audit.Orders{Same: 2, Image1: 1, Unread: 1, FlipRate: 1. / 3}, a.Orders); d != "" {
+	if d := cmp.Diff(judge.Orders{Same: 2, Image1: 1, Unread: 1, FlipRate: 1. / 3}, a.Orders); d != "" {
 		t.Error(d)
 	}
 	// Twice right, twice wrong, a tie called twice a win.
@@ -175,6 +176,35 @@ func TestConfig(t *testing.T) {
 	for _, fault := range []string{"audit.model.backend: ", "audit.cache: ", "audit.templates.pick.id: ", "audit.top_p: 0", "audit.max_tokens: 0", "audit.in_flight: 0"} {
 		if err := bad.Validate(); err == nil || !strings.Contains("\n"+err.Error(), "\n"+fault) {
 			t.Errorf("no %q in %v", fault, err)
+		}
+	}
+}
+
+// The correlation is of differences of scores, whatever the agreement.
+func TestCorrelation(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		said func(truth float64) float64
+		want float64
+	}{
+		{"a judge that measures", func(x float64) float64 { return 2 * x }, 1},
+		{"one that is always wrong", func(x float64) float64 { return -x }, -1},
+		{"one that always says the same", func(float64) float64 { return 1 }, 0},
+	} {
+		var in []audit.Observation
+		for i, truth := range []float64{-1, -.5, .25, .5, .75} {
+			preference := schemas.First
+			if truth < 0 {
+				preference = schemas.Second
+			}
+			in = append(in, audit.Observation{
+				Key: fmt.Sprint(i), Aspect: "pick", Order: schemas.AsIs, First: 2 + tt.said(truth), Second: 2, Truth: truth, Scored: true,
+				Preference: preference, FactSource: schemas.FactHuman,
+			})
+		}
+		a := summarise(t, in).Aspects[0]
+		if diff := a.Correlation - tt.want; diff > 1e-9 || diff < -1e-9 || a.Scored != 5 {
+			t.Errorf("%s: %v of %d, want %v", tt.name, a.Correlation, a.Scored, tt.want)
 		}
 	}
 }

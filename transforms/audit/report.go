@@ -3,11 +3,13 @@ package audit
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/judge"
 )
 
 // A Report is about one judge.
@@ -25,7 +27,7 @@ type Aspect struct {
 	// Scores is the histogram of scores, ascending.
 	Scores []Bar `json:"scores"`
 	// Orders is about the keys that were judged in both orders.
-	Orders Orders `json:"orders"`
+	Orders judge.Orders `json:"orders"`
 	// Longer is about the longer of two texts, Own about the judge's own of two of which one is.
 	Longer Contest `json:"longer"`
 	Own    Contest `json:"own"`
@@ -33,24 +35,16 @@ type Aspect struct {
 	// a validation part, else 0. Agreement is by part, sorted.
 	Threshold float64     `json:"threshold"`
 	Agreement []Agreement `json:"agreement"`
+	// Correlation is Pearson's, of the difference of the judge's scores with that of the facts', over the Scored
+	// observations whose facts have scores; 0 for a judge that sees no difference, whatever its agreement.
+	Correlation float64 `json:"correlation,omitzero"`
+	Scored      int64   `json:"scored,omitzero"`
 }
 
 // A Bar counts the scores of one value.
 type Bar struct {
 	Score float64 `json:"score"`
 	N     int64   `json:"n"`
-}
-
-// Orders counts keys: Same had one better thing in both orders; in Image1 and Image2 whatever stood there won
-// both times; Undecided had equal scores in one order, Unread no usable answer.
-type Orders struct {
-	Same      int64 `json:"same"`
-	Image1    int64 `json:"image_1"`
-	Image2    int64 `json:"image_2"`
-	Undecided int64 `json:"undecided"`
-	Unread    int64 `json:"unread"`
-	// FlipRate is Image1 + Image2 over those and Same; 0 if there are none.
-	FlipRate float64 `json:"flip_rate"`
 }
 
 // A Contest counts how one of two things came off. Rate is Won over Won + Lost; 0 if there are none.
@@ -80,6 +74,7 @@ func Summarise(counts []schemas.Count, validation string) Report {
 	aspects := map[string]*Aspect{}
 	leads := map[string][]lead{}
 	scores := map[string]map[float64]int64{}
+	truths := map[string][]truth{}
 	for _, c := range counts {
 		parts := strings.Split(c.Reason, separator)
 		if c.Stage != Stage || len(parts) < 2 {
@@ -105,7 +100,14 @@ func Summarise(counts []schemas.Count, validation string) Report {
 		case kind == kindOwn:
 			a.Own.add(last, c.N)
 		case kind == kindOrder:
-			a.Orders.add(last, c.N)
+			a.Orders.Add(last, c.N)
+		case kind == kindTruth && len(parts) == 4:
+			said, err1 := strconv.ParseInt(parts[2], 10, 64)
+			is, err2 := strconv.ParseInt(last, 10, 64)
+			if err1 == nil && err2 == nil {
+				truths[parts[1]] = append(truths[parts[1]], truth{float64(said), float64(is), float64(c.N)})
+				a.Scored += c.N
+			}
 		case kind == kindLead && len(parts) == 5:
 			if milli, err := strconv.ParseInt(last, 10, 64); err == nil {
 				leads[parts[1]] = append(leads[parts[1]], lead{parts[2], parts[3], milli, c.N})
@@ -121,6 +123,7 @@ func Summarise(counts []schemas.Count, validation string) Report {
 		threshold := chooseThreshold(leads[name], validation)
 		a.Threshold = float64(threshold) / 1000
 		a.Agreement = agreement(leads[name], threshold)
+		a.Correlation = correlation(truths[name])
 		r.Aspects = append(r.Aspects, *a)
 	}
 	return r
@@ -137,24 +140,6 @@ func (c *Contest) add(outcome string, n int64) {
 	}
 	if decided := c.Won + c.Lost; decided > 0 {
 		c.Rate = float64(c.Won) / float64(decided)
-	}
-}
-
-func (o *Orders) add(outcome string, n int64) {
-	switch outcome {
-	case same:
-		o.Same += n
-	case image1:
-		o.Image1 += n
-	case image2:
-		o.Image2 += n
-	case undecided:
-		o.Undecided += n
-	case unread:
-		o.Unread += n
-	}
-	if decided := o.Same + o.Image1 + o.Image2; decided > 0 {
-		o.FlipRate = float64(o.Image1+o.Image2) / float64(decided)
 	}
 }
 
@@ -210,4 +195,29 @@ func agreement(leads []lead, threshold int64) []Agreement {
 	}
 	slices.SortFunc(out, func(a, b Agreement) int { return cmp.Compare(a.Part, b.Part) })
 	return out
+}
+
+// A truth is what the judge's scores differed by, and those of the facts, n times.
+type truth struct{ said, is, n float64 }
+
+// correlation is Pearson's, 0 where one side does not vary.
+func correlation(truths []truth) float64 {
+	var n, x, y float64
+	// In one order: sums of floats depend on it.
+	slices.SortFunc(truths, func(a, b truth) int { return cmp.Or(cmp.Compare(a.said, b.said), cmp.Compare(a.is, b.is)) })
+	for _, t := range truths {
+		n, x, y = n+t.n, x+t.n*t.said, y+t.n*t.is
+	}
+	if n == 0 {
+		return 0
+	}
+	x, y = x/n, y/n
+	var xx, yy, xy float64
+	for _, t := range truths {
+		xx, yy, xy = xx+t.n*(t.said-x)*(t.said-x), yy+t.n*(t.is-y)*(t.is-y), xy+t.n*(t.said-x)*(t.is-y)
+	}
+	if xx == 0 || yy == 0 {
+		return 0
+	}
+	return xy / math.Sqrt(xx*yy)
 }

@@ -64,6 +64,8 @@ type Config struct {
 	Placeholders string `json:"placeholders" yaml:"placeholders"`
 	// ContextWindow is how many tokens a sequence may have; 0 does not look.
 	ContextWindow int `json:"context_window" yaml:"context_window"`
+	// Counted says how the counter counts, for people.
+	Counted string `json:"counted,omitempty" yaml:"-"`
 	// ImageTokens is how many tokens a picture takes.
 	ImageTokens int `json:"image_tokens" yaml:"image_tokens"`
 	// MaxListed is how many faults the report lists; all are counted.
@@ -322,7 +324,11 @@ func (g *gate) length(fault faultFunc, row dataset.Row) error {
 			return err
 		}
 		if n += g.ImageTokens * len(row.Images); n > g.ContextWindow {
-			fault(Length, "%s have %d tokens, the context window %d", name, n, g.ContextWindow)
+			how := g.Counted
+			if how != "" {
+				how = " (" + how + ")"
+			}
+			fault(Length, "%s have %d tokens%s, the context window %d", name, n, how, g.ContextWindow)
 		}
 	}
 	return nil

@@ -24,9 +24,9 @@
 package dedup
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -53,12 +53,12 @@ const (
 )
 
 func init() {
-	register.DoFn3x0[schemas.Prompt, func(schemas.Prompt), func(schemas.Count)](&passFn{})
-	register.DoFn2x0[schemas.Prompt, func(string, schemas.Prompt)](&foldFn{})
-	register.DoFn4x0[string, func(*schemas.Prompt) bool, func(schemas.Prompt), func(schemas.Count)](&firstFn{})
-	register.DoFn3x0[context.Context, schemas.Prompt, func(int64, []byte)](&bandFn{})
-	register.DoFn4x1[context.Context, int64, func(*[]byte) bool, func(string, bool), error](&compareFn{})
-	register.DoFn5x0[string, func(*schemas.Prompt) bool, func(*bool) bool, func(schemas.Prompt), func(schemas.Count)](&dropFn{})
+	beam.RegisterDoFn(reflect.TypeFor[passFn]())
+	beam.RegisterDoFn(reflect.TypeFor[foldFn]())
+	beam.RegisterDoFn(reflect.TypeFor[firstFn]())
+	beam.RegisterDoFn(reflect.TypeFor[bandFn]())
+	beam.RegisterDoFn(reflect.TypeFor[compareFn]())
+	beam.RegisterDoFn(reflect.TypeFor[dropFn]())
 	register.Function1x2(byID)
 	register.Emitter1[schemas.Prompt]()
 	register.Emitter1[schemas.Count]()

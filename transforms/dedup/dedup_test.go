@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/google/go-cmp/cmp"
 
@@ -25,8 +25,8 @@ import (
 func TestMain(m *testing.M) { ptest.Main(m) }
 
 func init() {
-	register.DoFn1x0[schemas.Prompt](&keepFn{})
-	register.DoFn1x0[schemas.Count](&countFn{})
+	beam.RegisterDoFn(reflect.TypeFor[keepFn]())
+	beam.RegisterDoFn(reflect.TypeFor[countFn]())
 }
 
 type result struct {

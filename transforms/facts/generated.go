@@ -3,17 +3,17 @@ package facts
 import (
 	"cmp"
 	"context"
+	"reflect"
 	"slices"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
 )
 
 func init() {
-	register.DoFn3x0[schemas.Slate, func(schemas.Fact), func(schemas.Count)](&generatedFn{})
+	beam.RegisterDoFn(reflect.TypeFor[generatedFn]())
 }
 
 // GeneratedConfig says which of the drawn pictures to pair.

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strconv"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/model/scene"
 	"github.com/promptmill/promptmill/schemas"
@@ -17,7 +17,7 @@ import (
 )
 
 func init() {
-	register.DoFn5x1[context.Context, schemas.Prompt, func(schemas.Fact), func(schemas.Rejected), func(schemas.Count), error](&oracleFn{})
+	beam.RegisterDoFn(reflect.TypeFor[oracleFn]())
 }
 
 // OracleConfig says how the procedural world (model/scene) plays people.
@@ -165,7 +165,9 @@ func (fn *oracleFn) fact(p schemas.Prompt, aspect string, pair int, refs [2]sche
 	f.Group = schemas.GroupID(f.Prompt, f.FirstID, f.SecondID)
 	seed := schemas.Seed(fn.Config.Seed, "facts.oracle."+aspect, p.ID, pair)
 	rng := rand.New(rand.NewPCG(uint64(seed), 0x6661637473)) // "facts"
-	difference := scores[0].Level(aspect) - scores[1].Level(aspect) + fn.Config.Noise*rng.NormFloat64()
+	first, second := scores[0].Level(aspect)+fn.Config.Noise*rng.NormFloat64(), scores[1].Level(aspect)
+	f.FirstScore, f.SecondScore = &first, &second // as people say: with their noise about the difference
+	difference := first - second
 	switch {
 	case math.Abs(difference) < fn.Config.TieBelow || difference == 0:
 	case difference > 0:

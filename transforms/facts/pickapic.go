@@ -5,18 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
 )
 
 func init() {
-	register.DoFn5x1[context.Context, []byte, func(chunk), func(schemas.Rejected), func(schemas.Count), error](&scanFn{})
-	register.DoFn5x1[context.Context, chunk, func(schemas.Fact), func(schemas.Rejected), func(schemas.Count), error](&chunkFn{})
+	beam.RegisterDoFn(reflect.TypeFor[scanFn]())
+	beam.RegisterDoFn(reflect.TypeFor[chunkFn]())
 }
 
 // Values of PickAPicConfig.Labels: which rows to take.

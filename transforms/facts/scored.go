@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
@@ -18,8 +18,8 @@ import (
 )
 
 func init() {
-	register.DoFn5x1[context.Context, []byte, func(want), func(schemas.Rejected), func(schemas.Count), error](&pairFn{})
-	register.DoFn6x1[context.Context, beam.EventTime, want, func(beam.EventTime, schemas.Fact), func(schemas.Rejected), func(schemas.Count), error](&loadFn{})
+	beam.RegisterDoFn(reflect.TypeFor[pairFn]())
+	beam.RegisterDoFn(reflect.TypeFor[loadFn]())
 }
 
 // Pairs says how pairs are formed of pictures that have a mean score each.

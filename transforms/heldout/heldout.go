@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -29,9 +30,9 @@ import (
 const Stage = "heldout"
 
 func init() {
-	register.DoFn4x1[context.Context, schemas.Prompt, func(schemas.Prompt), func(schemas.Count), error](&promptFn{})
-	register.DoFn4x1[context.Context, schemas.RewritePair, func(schemas.RewritePair), func(schemas.Count), error](&pairFn{})
-	register.DoFn4x1[context.Context, schemas.Fact, func(schemas.Fact), func(schemas.Count), error](&factFn{})
+	beam.RegisterDoFn(reflect.TypeFor[promptFn]())
+	beam.RegisterDoFn(reflect.TypeFor[pairFn]())
+	beam.RegisterDoFn(reflect.TypeFor[factFn]())
 	register.Emitter1[schemas.Fact]()
 	register.Emitter1[schemas.Prompt]()
 	register.Emitter1[schemas.RewritePair]()

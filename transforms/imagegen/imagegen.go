@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -30,7 +31,7 @@ import (
 )
 
 func init() {
-	register.DoFn6x1[context.Context, beam.EventTime, schemas.Slate, func(beam.EventTime, schemas.Slate), func(schemas.Rejected), func(schemas.Count), error](&drawFn{})
+	beam.RegisterDoFn(reflect.TypeFor[drawFn]())
 	register.Emitter2[beam.EventTime, schemas.Slate]()
 	register.Emitter1[schemas.Rejected]()
 	register.Emitter1[schemas.Count]()

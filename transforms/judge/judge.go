@@ -17,8 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -32,7 +31,7 @@ import (
 )
 
 func init() {
-	register.DoFn6x1[context.Context, beam.EventTime, schemas.Slate, func(beam.EventTime, schemas.Slate), func(schemas.Rejected), func(schemas.Count), error](&judgeFn{})
+	beam.RegisterDoFn(reflect.TypeFor[judgeFn]())
 	register.Emitter2[beam.EventTime, schemas.Slate]()
 	register.Emitter1[schemas.Rejected]()
 	register.Emitter1[schemas.Count]()
@@ -79,35 +78,28 @@ func DefaultConfig() Config {
 	}
 }
 
+// asking is what is common to all who ask.
+func (c Config) asking() Asking {
+	return Asking{
+		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
+		Retries: c.Retries, MostRetries: 10, InFlight: c.InFlight,
+	}
+}
+
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	var errs []error
+	errs := []error{c.asking().Validate("judge"), ValidateAspects("judge", c.Aspects, func(a string) error {
+		t, _ := c.Templates.Task(a)
+		return t.Validate("judge.templates."+a, a)
+	})}
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
 			errs = append(errs, fmt.Errorf("judge."+format, args...))
 		}
 	}
-	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
-	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
-	check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(Aspects(), ", "))
-	for i, a := range c.Aspects {
-		known := slices.Contains(Aspects(), a)
-		check(known, "aspects: there is no %q; there are %s", a, strings.Join(Aspects(), ", "))
-		check(!slices.Contains(c.Aspects[:i], a), "aspects: %q stands there twice", a)
-		if t, ok := c.Templates.Task(a); ok && known {
-			if err := t.Validate("judge.templates."+a, a); err != nil {
-				errs = append(errs, err)
-			}
-		}
-	}
 	check(c.Samples >= 1 && c.Samples <= 64, "samples: %d is not in 1..64", c.Samples)
-	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
 	check(c.Temperature != 0 || c.Samples <= 1, "temperature: 0 gives %d equal samples; raise it or ask for one", c.Samples)
-	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
-	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
-	check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)
 	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
-	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
 	return errors.Join(errs...)
 }
 

@@ -433,7 +433,7 @@ func TestValidate(t *testing.T) {
 		t.Fatal("an empty Config is valid")
 	}
 	for _, want := range []string{
-		"model.backend: empty", "cache: empty", `aspects: "pick" stands there twice`, `aspects: there is no "beauty"`, "templates.pick.user: empty",
+		"model.backend: empty", "cache: empty", `aspects[1]: "pick" stands there twice`, `aspects[2]: there is no "beauty"`, "templates.pick.user: empty",
 		"samples: 100", "temperature: 0 gives 100 equal", "top_p: 0", "max_tokens: 0", "retries: -1", "in_flight: 0",
 	} {
 		if !strings.Contains("\n"+err.Error(), "\njudge."+want) {

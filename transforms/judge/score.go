@@ -19,11 +19,17 @@ type judged struct {
 	usage model.Usage
 }
 
+// A question is what is asked about every candidate of a slate on one aspect.
+type question struct {
+	aspect, template string
+	messages         []schemas.Message
+}
+
 // An item is one candidate on one aspect, with what was answered.
 type item struct {
-	candidate schemas.Candidate
+	*question
+	candidate *schemas.Candidate
 	picture   *model.Picture // the candidate's
-	aspect    string
 
 	judgments []schemas.Judgment
 	dead      []schemas.Rejected
@@ -33,14 +39,20 @@ type item struct {
 // score has the slate's candidates judged on all aspects, all at once.
 func (fn *judgeFn) score(ctx context.Context, slate schemas.Slate) (judged, error) {
 	aspects := fn.Config.Aspects
+	questions := make([]question, len(aspects))
+	for i, a := range aspects {
+		t, _ := fn.Config.Templates.Task(a) // Validate saw to it
+		questions[i] = question{aspect: a, template: t.ID, messages: t.Messages(slate.Prompt.Text)}
+	}
 	items := make([]item, 0, len(slate.Candidates)*len(aspects))
-	for _, c := range slate.Candidates {
+	for i := range slate.Candidates {
+		c := &slate.Candidates[i]
 		if c.Image.SHA256 == "" {
 			continue
 		}
 		picture := shared(fn.pictures.Picture(c.Image.SHA256), len(aspects))
-		for _, a := range aspects {
-			items = append(items, item{candidate: c, picture: picture, aspect: a})
+		for j := range questions {
+			items = append(items, item{candidate: c, picture: picture, question: &questions[j]})
 		}
 	}
 	slate.Judgments = nil
@@ -96,8 +108,9 @@ type try struct {
 // ask asks for the samples of it, and again for those that do not parse, until no attempt is left.
 func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, raw *model.Picture, it *item) error {
 	cfg := fn.Config
-	req := fn.request(slate, raw, it)
+	req := fn.request(raw, it)
 	tries := make([]try, cfg.Samples)
+	it.judgments = make([]schemas.Judgment, 0, cfg.Samples)
 	missing := make([]int, cfg.Samples)
 	for i := range missing {
 		missing[i] = i
@@ -144,17 +157,18 @@ func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, raw *model.Pict
 	return nil
 }
 
-// request is the question about it: the pictures under their labels, then the aspect's rubric.
-func (fn *judgeFn) request(slate schemas.Slate, raw *model.Picture, it *item) model.ChatRequest {
-	t, _ := fn.Config.Templates.Task(it.aspect) // Validate saw to it
+// request asks about it: the pictures under their labels, then the aspect's rubric.
+func (fn *judgeFn) request(raw *model.Picture, it *item) model.ChatRequest {
 	req := model.ChatRequest{
 		Sampling: model.Sampling{Temperature: fn.Config.Temperature, TopP: fn.Config.TopP, MaxTokens: fn.Config.MaxTokens},
-		Template: t.ID,
+		Template: it.template, Messages: make([]model.Message, 0, len(it.messages)),
 	}
-	for _, m := range t.Messages(slate.Prompt.Text) {
-		msg := model.Text(m.Role, m.Content)
+	for _, m := range it.messages {
+		msg := model.Message{Role: m.Role}
 		if m.Role == schemas.RoleUser {
 			msg.Parts = []model.Part{{Text: "Image 1:"}, {Picture: raw}, {Text: "Image 2:"}, {Picture: it.picture}, {Text: m.Content}}
+		} else {
+			msg.Parts = []model.Part{{Text: m.Content}}
 		}
 		req.Messages = append(req.Messages, msg)
 	}

@@ -28,7 +28,7 @@ func (fn *judgeFn) judge(ctx context.Context, p Pair) (judged, error) {
 		standard = schemas.AnswerB
 	}
 	messages, id := question(fn.Config.Questions, p, standard)
-	r, asked, err := fn.asker.Insist(ctx, judge.Question{
+	r, asked, err := fn.desk.Asker.Insist(ctx, judge.Question{
 		Messages: messages, Images: [2]string{p.Standard.Image1.SHA256, p.Standard.Image2.SHA256}, Template: id, Parse: judge.ParseAnswers,
 	}, fn.Config.Retries+1, func(attempt int) int64 {
 		return schemas.Seed(fn.Config.Seed, "judgment", p.Standard.ID, attempt*1000)

@@ -1,22 +1,15 @@
 package judgment
 
 import (
-	"context"
-	"fmt"
-
-	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
-
 	"github.com/promptmill/promptmill/schemas"
-	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/embed"
 	"github.com/promptmill/promptmill/transforms/parquetio"
-	"github.com/promptmill/promptmill/transforms/teacher"
 )
 
 func init() {
 	parquetio.Register[Item]()
 	parquetio.Register[schemas.JudgmentExample]()
-	register.DoFn3x1[context.Context, Item, func(schemas.JudgmentExample), error](&embedFn{})
+	embed.Register[Item, schemas.JudgmentExample]()
 }
 
 // An Item is a JudgmentExample that names its pictures instead of holding them.
@@ -53,11 +46,14 @@ func (it Item) RowTie() string { return it.ID }
 // Validate wants what schemas.JudgmentExample wants.
 func (it Item) Validate() error {
 	unread := schemas.Image{Bytes: []byte{0}, Path: "not read yet"}
-	return it.Example(unread, unread).Validate()
+	return it.WithPictures(unread, unread).Validate()
 }
 
-// Example is the row of the set, with its pictures.
-func (it Item) Example(first, second schemas.Image) schemas.JudgmentExample {
+// Pictures are those of the item, in the order in which they were shown.
+func (it Item) Pictures() (first, second schemas.ImageRef) { return it.Image1, it.Image2 }
+
+// WithPictures is the row of the set.
+func (it Item) WithPictures(first, second schemas.Image) schemas.JudgmentExample {
 	return schemas.JudgmentExample{
 		ID: it.ID, Group: it.Group, FactID: it.FactID, Source: it.Source, Aspect: it.Aspect, FactSource: it.FactSource,
 		StandardID: it.StandardID, IrrelevantID: it.IrrelevantID, Messages: it.Messages, Images: []schemas.Image{first, second},
@@ -76,32 +72,6 @@ func (fn *judgeFn) item(p Pair, standard string, better, worse float64, text str
 		Group: s.Group, FactID: s.FactID, Source: s.Source, Aspect: s.Aspect, FactSource: s.FactSource,
 		StandardID: s.ID, IrrelevantID: p.Irrelevant.ID, Messages: messages, Standard: standard,
 		StandardScore: better, IrrelevantScore: worse, Score1: s.Score1, Score2: s.Score2,
-		Attempt: int32(attempt), Template: id, Teacher: fn.asker.Weights(), Image1: s.Image1, Image2: s.Image2,
+		Attempt: int32(attempt), Template: id, Teacher: fn.desk.Asker.Weights(), Image1: s.Image1, Image2: s.Image2,
 	}
-}
-
-// Embed reads the pictures of every item of a PCollection<Item> from the store at the URL cache and returns
-// the PCollection<schemas.JudgmentExample>: the last step before the sink.
-func Embed(s beam.Scope, cache string, items beam.PCollection) beam.PCollection {
-	return beam.ParDo(s.Scope("judgment.Embed"), &embedFn{Cache: cache}, items)
-}
-
-type embedFn struct {
-	Cache string
-
-	store store.Store
-}
-
-func (fn *embedFn) Setup(ctx context.Context) (err error) {
-	fn.store, err = store.Open(ctx, fn.Cache)
-	return err
-}
-
-func (fn *embedFn) ProcessElement(ctx context.Context, it Item, emit func(schemas.JudgmentExample)) error {
-	first, second, err := teacher.Pictures(ctx, fn.store, it.Image1, it.Image2)
-	if err != nil {
-		return fmt.Errorf("judgment: row %s: %w", it.ID, err)
-	}
-	emit(it.Example(first, second))
-	return nil
 }

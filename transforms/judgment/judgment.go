@@ -20,23 +20,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
-	"github.com/promptmill/promptmill/transforms/async"
 	"github.com/promptmill/promptmill/transforms/deadletter"
 	"github.com/promptmill/promptmill/transforms/judge"
-	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
 func init() {
-	register.DoFn6x1[context.Context, beam.EventTime, Pair, func(beam.EventTime, Item), func(schemas.Rejected), func(schemas.Count), error](&judgeFn{})
+	beam.RegisterDoFn(reflect.TypeFor[judgeFn]())
 	register.Emitter2[beam.EventTime, Item]()
 	register.Emitter1[schemas.Rejected]()
 	register.Emitter1[schemas.Count]()
@@ -85,36 +82,26 @@ func DefaultConfig() Config {
 	}
 }
 
+// asking is what is common to all who ask.
+func (c Config) asking() judge.Asking {
+	return judge.Asking{
+		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
+		Retries: c.Retries, MostRetries: 10, InFlight: c.InFlight,
+	}
+}
+
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("judgment."+format, args...))
-		}
-	}
-	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
-	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
-	check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(judge.Aspects(), ", "))
-	for i, a := range c.Aspects {
-		if !slices.Contains(judge.Aspects(), a) {
-			check(false, "aspects[%d]: there is no %q; there are %s", i, a, strings.Join(judge.Aspects(), ", "))
-			continue
-		}
-		check(!slices.Contains(c.Aspects[:i], a), "aspects[%d]: %q stands there twice", i, a)
+	a := c.asking()
+	return errors.Join(a.Validate("judgment"), a.ValidateChance("judgment"), judge.ValidateAspects("judgment", c.Aspects, func(a string) error {
+		var errs []error
 		for _, task := range []string{a, template.Judgment + a} {
 			asked, _ := c.Questions.Task(task)
 			stored, _ := c.Stored.Task(task)
 			errs = append(errs, asked.Validate("judgment.questions."+task, task), stored.Validate("judgment.stored."+task, task))
 		}
-	}
-	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
-	check(c.Temperature != 0 || c.Retries == 0, "temperature: 0 gives the same answer %d times more; raise it, or set retries to 0", c.Retries)
-	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
-	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
-	check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)
-	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
-	return errors.Join(errs...)
+		return errors.Join(errs...)
+	}))
 }
 
 // Score asks the teacher about every pair of a PCollection<Pair>. It returns a PCollection<Item> of the
@@ -131,50 +118,41 @@ func Score(s beam.Scope, cfg Config, pairs beam.PCollection) (items, rejected, c
 type judgeFn struct {
 	Config Config
 
-	asker  *judge.Asker
-	bundle async.Bundle[Pair, judged]
-	tally  ledger.Tally
+	desk judge.Desk[Pair, judged]
 }
 
-func (fn *judgeFn) Setup(ctx context.Context) (err error) {
-	c := fn.Config
-	fn.asker, err = judge.OpenAsker(ctx, c.Model, c.Cache, model.Sampling{Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens})
-	if err != nil {
+func (fn *judgeFn) Setup(ctx context.Context) error {
+	if err := fn.desk.Open(ctx, fn.Config.asking()); err != nil {
 		return fmt.Errorf("judgment: %w", err)
 	}
 	return nil
 }
 
 func (fn *judgeFn) StartBundle(ctx context.Context, _ func(beam.EventTime, Item), _ func(schemas.Rejected), _ func(schemas.Count)) {
-	fn.tally.Reset()
-	fn.bundle.Start(ctx, fn.Config.InFlight, fn.judge)
+	fn.desk.Start(ctx, fn.Config.InFlight, fn.judge)
 }
 
 func (fn *judgeFn) ProcessElement(_ context.Context, t beam.EventTime, p Pair, items func(beam.EventTime, Item), rejected func(schemas.Rejected), _ func(schemas.Count)) error {
-	return fn.bundle.Submit(t, p, fn.take(items, rejected))
+	return fn.desk.Submit(t, p, fn.take(items, rejected))
 }
 
 func (fn *judgeFn) FinishBundle(_ context.Context, items func(beam.EventTime, Item), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(items, rejected)); err != nil {
-		return err
-	}
-	fn.tally.Flush(counts)
-	return nil
+	return fn.desk.Finish(fn.take(items, rejected), counts)
 }
 
 // take emits and counts what became of one pair; it runs on the bundle's goroutine.
 func (fn *judgeFn) take(items func(beam.EventTime, Item), rejected func(schemas.Rejected)) func(beam.EventTime, judged) {
 	return func(t beam.EventTime, got judged) {
-		fn.tally.In(Stage, 1)
-		fn.tally.Spent(Stage, got.usage)
+		fn.desk.Tally.In(Stage, 1)
+		fn.desk.Tally.Spent(Stage, got.usage)
 		switch got.reason {
 		case "":
-			fn.tally.Out(Stage, 1)
+			fn.desk.Tally.Out(Stage, 1)
 			items(t, got.item)
 		case NotBetter, Equal:
-			fn.tally.Filtered(Stage, got.reason, 1)
+			fn.desk.Tally.Filtered(Stage, got.reason, 1)
 		default:
-			fn.tally.Dead(Stage, got.reason, 1)
+			fn.desk.Tally.Dead(Stage, got.reason, 1)
 			rejected(got.letter())
 		}
 	}

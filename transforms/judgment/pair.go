@@ -20,8 +20,8 @@ import (
 
 func init() {
 	beam.RegisterType(reflect.TypeFor[Pair]())
-	register.DoFn2x0[[]byte, func(schemas.Shard)](&shardsFn{})
-	register.DoFn4x1[context.Context, schemas.Shard, func(Pair), func(schemas.Count), error](&pairFn{})
+	beam.RegisterDoFn(reflect.TypeFor[shardsFn]())
+	beam.RegisterDoFn(reflect.TypeFor[pairFn]())
 	register.Emitter1[schemas.Shard]()
 	register.Emitter1[Pair]()
 }

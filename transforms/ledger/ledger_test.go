@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ import (
 func TestMain(m *testing.M) { ptest.Main(m) }
 
 func init() {
-	register.DoFn2x0[int, func(schemas.Count)](&sieveFn{})
+	beam.RegisterDoFn(reflect.TypeFor[sieveFn]())
 	register.Emitter1[schemas.Count]()
 }
 

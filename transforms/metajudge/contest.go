@@ -11,8 +11,8 @@ import (
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
 	"github.com/promptmill/promptmill/transforms/deadletter"
+	"github.com/promptmill/promptmill/transforms/embed"
 	"github.com/promptmill/promptmill/transforms/judge"
-	"github.com/promptmill/promptmill/transforms/teacher"
 )
 
 // An outcome is what became of one slate.
@@ -129,7 +129,7 @@ func (fn *pairFn) ask(ctx context.Context, slate schemas.Slate, c *contest, v *v
 	q := judge.Question{
 		Messages: messages, Images: [2]string{slate.Raw.SHA256, c.candidate.Image.SHA256}, Template: id, Parse: judge.ParseAnswers,
 	}
-	v.reply, v.asked, err = fn.asker.Insist(ctx, q, fn.Config.Retries+fn.Config.ExtraAttempts+1, func(attempt int) int64 {
+	v.reply, v.asked, err = fn.desk.Asker.Insist(ctx, q, fn.Config.Retries+fn.Config.ExtraAttempts+1, func(attempt int) int64 {
 		return schemas.Seed(fn.Config.Seed, "metajudge", a.ID+"/"+b.ID, attempt*1000)
 	})
 	if err != nil {
@@ -215,7 +215,7 @@ func thousandths(score float64) int64 { return int64(math.Round(score * 1000)) }
 
 // pair is the row that prefers one answer of a contest to another.
 func (fn *pairFn) pair(ctx context.Context, slate schemas.Slate, c *contest, best, worst int, ratings []rating) (schemas.VisionPreferencePair, error) {
-	raw, candidate, err := teacher.Pictures(ctx, fn.store, slate.Raw, c.candidate.Image)
+	raw, candidate, err := embed.Pictures(ctx, fn.store, slate.Raw, c.candidate.Image)
 	if err != nil {
 		return schemas.VisionPreferencePair{}, fmt.Errorf("candidate %s: %w", c.candidate.ID, err)
 	}
@@ -231,6 +231,6 @@ func (fn *pairFn) pair(ctx context.Context, slate schemas.Slate, c *contest, bes
 		Images:   []schemas.Image{raw, candidate},
 		ChosenID: chosen.ID, RejectedID: rejected.ID,
 		ChosenScore: high.mean(), RejectedScore: low.mean(), Margin: float64(high.above(low)) / unit(high, low),
-		Policy: chosen.Judge, Judge: fn.asker.Weights(),
+		Policy: chosen.Judge, Judge: fn.desk.Asker.Weights(),
 	}, nil
 }

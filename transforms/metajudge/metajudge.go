@@ -19,8 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -28,14 +27,12 @@ import (
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
-	"github.com/promptmill/promptmill/transforms/async"
 	"github.com/promptmill/promptmill/transforms/judge"
-	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
 func init() {
-	register.DoFn6x1[context.Context, beam.EventTime, schemas.Slate, func(beam.EventTime, schemas.VisionPreferencePair), func(schemas.Rejected), func(schemas.Count), error](&pairFn{})
+	beam.RegisterDoFn(reflect.TypeFor[pairFn]())
 	register.Emitter2[beam.EventTime, schemas.VisionPreferencePair]()
 	register.Emitter1[schemas.Rejected]()
 	register.Emitter1[schemas.Count]()
@@ -104,37 +101,33 @@ func DefaultConfig() Config {
 	}
 }
 
+// asking is what is common to all who ask.
+func (c Config) asking() judge.Asking {
+	return judge.Asking{
+		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
+		Retries: c.Retries, MostRetries: 10, InFlight: c.InFlight,
+	}
+}
+
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	var errs []error
+	a := c.asking()
+	errs := []error{a.Validate("judgment_pairs"), a.ValidateChance("judgment_pairs"), judge.ValidateAspects("judgment_pairs", c.Aspects, func(a string) error {
+		var errs []error
+		for _, task := range []string{a, template.Judgment + a} {
+			t, _ := c.Templates.Task(task)
+			errs = append(errs, t.Validate("judgment_pairs.templates."+task, task))
+		}
+		return errors.Join(errs...)
+	})}
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
 			errs = append(errs, fmt.Errorf("judgment_pairs."+format, args...))
 		}
 	}
-	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
-	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
 	check(c.Asked >= 0, "asked: %d is negative; 0 asks about none", c.Asked)
 	check(c.Of >= 0, "of: %d is negative; it is how many there are to choose from", c.Of)
-	check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(judge.Aspects(), ", "))
-	for i, a := range c.Aspects {
-		if !slices.Contains(judge.Aspects(), a) {
-			check(false, "aspects[%d]: there is no %q; there are %s", i, a, strings.Join(judge.Aspects(), ", "))
-			continue
-		}
-		check(!slices.Contains(c.Aspects[:i], a), "aspects[%d]: %q stands there twice", i, a)
-		for _, task := range []string{a, template.Judgment + a} {
-			t, _ := c.Templates.Task(task)
-			errs = append(errs, t.Validate("judgment_pairs.templates."+task, task))
-		}
-	}
-	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
-	check(c.Temperature != 0 || c.Retries == 0, "temperature: 0 gives the same verdict %d times more; raise it, or set retries to 0", c.Retries)
-	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
-	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
-	check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)
 	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
-	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
 	return errors.Join(errs...)
 }
 
@@ -153,17 +146,13 @@ func Pairs(s beam.Scope, cfg Config, slates beam.PCollection) (pairs, rejected, 
 type pairFn struct {
 	Config Config
 
-	asker  *judge.Asker
-	store  store.Store // of the pictures
-	bundle async.Bundle[schemas.Slate, outcome]
-	tally  ledger.Tally
+	desk  judge.Desk[schemas.Slate, outcome]
+	store store.Store // of the pictures
 }
 
 func (fn *pairFn) Setup(ctx context.Context) (err error) {
-	c := fn.Config
-	fn.asker, err = judge.OpenAsker(ctx, c.Model, c.Cache, model.Sampling{Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens})
-	if err == nil {
-		fn.store, err = store.Open(ctx, c.Cache)
+	if err = fn.desk.Open(ctx, fn.Config.asking()); err == nil {
+		fn.store, err = store.Open(ctx, fn.Config.Cache)
 	}
 	if err != nil {
 		return fmt.Errorf("metajudge: %w", err)
@@ -172,46 +161,41 @@ func (fn *pairFn) Setup(ctx context.Context) (err error) {
 }
 
 func (fn *pairFn) StartBundle(ctx context.Context, _ func(beam.EventTime, schemas.VisionPreferencePair), _ func(schemas.Rejected), _ func(schemas.Count)) {
-	fn.tally.Reset()
-	fn.bundle.Start(ctx, fn.Config.InFlight, fn.judge)
+	fn.desk.Start(ctx, fn.Config.InFlight, fn.judge)
 }
 
 func (fn *pairFn) ProcessElement(_ context.Context, t beam.EventTime, slate schemas.Slate, pairs func(beam.EventTime, schemas.VisionPreferencePair), rejected func(schemas.Rejected), _ func(schemas.Count)) error {
-	return fn.bundle.Submit(t, slate, fn.take(pairs, rejected))
+	return fn.desk.Submit(t, slate, fn.take(pairs, rejected))
 }
 
 func (fn *pairFn) FinishBundle(_ context.Context, pairs func(beam.EventTime, schemas.VisionPreferencePair), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(pairs, rejected)); err != nil {
-		return err
-	}
-	fn.tally.Flush(counts)
-	return nil
+	return fn.desk.Finish(fn.take(pairs, rejected), counts)
 }
 
 // take emits and counts what became of one slate; it runs on the bundle's goroutine.
 func (fn *pairFn) take(pairs func(beam.EventTime, schemas.VisionPreferencePair), rejected func(schemas.Rejected)) func(beam.EventTime, outcome) {
 	return func(t beam.EventTime, o outcome) {
-		fn.tally.In(StageChoice, o.notChosen+o.sameAnswers+o.contests)
-		fn.tally.Filtered(StageChoice, NotChosen, o.notChosen)
-		fn.tally.Filtered(StageChoice, SameAnswers, o.sameAnswers)
-		fn.tally.Out(StageChoice, o.contests)
+		fn.desk.Tally.In(StageChoice, o.notChosen+o.sameAnswers+o.contests)
+		fn.desk.Tally.Filtered(StageChoice, NotChosen, o.notChosen)
+		fn.desk.Tally.Filtered(StageChoice, SameAnswers, o.sameAnswers)
+		fn.desk.Tally.Out(StageChoice, o.contests)
 
-		fn.tally.In(Stage, o.asked)
-		fn.tally.Spent(Stage, o.usage)
-		fn.tally.In(StagePairs, o.contests)
-		fn.tally.Filtered(StagePairs, Equal, o.equal)
-		fn.tally.Used(StagePairs, Compared, o.compared)
-		fn.tally.Used(StagePairs, Flipped, o.flipped)
+		fn.desk.Tally.In(Stage, o.asked)
+		fn.desk.Tally.Spent(Stage, o.usage)
+		fn.desk.Tally.In(StagePairs, o.contests)
+		fn.desk.Tally.Filtered(StagePairs, Equal, o.equal)
+		fn.desk.Tally.Used(StagePairs, Compared, o.compared)
+		fn.desk.Tally.Used(StagePairs, Flipped, o.flipped)
 		verdicts := o.asked
 		for _, dead := range o.dead {
-			fn.tally.Dead(dead.Stage, dead.Reason, 1)
+			fn.desk.Tally.Dead(dead.Stage, dead.Reason, 1)
 			if dead.Stage == Stage {
 				verdicts--
 			}
 			rejected(dead)
 		}
-		fn.tally.Out(Stage, verdicts)
-		fn.tally.Out(StagePairs, len(o.pairs))
+		fn.desk.Tally.Out(Stage, verdicts)
+		fn.desk.Tally.Out(StagePairs, len(o.pairs))
 		for _, p := range o.pairs {
 			pairs(t, p)
 		}

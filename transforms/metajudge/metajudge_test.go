@@ -380,7 +380,7 @@ func TestConfig(t *testing.T) {
 		{func(c *metajudge.Config) { c.Aspects = []string{"pick", "pick"} }, `judgment_pairs.aspects[1]: "pick" stands there twice`},
 		{func(c *metajudge.Config) { c.Templates.JudgmentPick.User = "{answer_a}" }, "judgment_pairs.templates.judgment_pick.user: lacks {answer_b}"},
 		{func(c *metajudge.Config) { c.Temperature = -1 }, "judgment_pairs.temperature: -1"},
-		{func(c *metajudge.Config) { c.Temperature = 0 }, "judgment_pairs.temperature: 0 gives the same verdict 2 times more"},
+		{func(c *metajudge.Config) { c.Temperature = 0 }, "judgment_pairs.temperature: 0 gives the same answer 2 times more"},
 		{func(c *metajudge.Config) { c.TopP = 0 }, "judgment_pairs.top_p: 0"},
 		{func(c *metajudge.Config) { c.MaxTokens = 0 }, "judgment_pairs.max_tokens: 0"},
 		{func(c *metajudge.Config) { c.Retries = 11 }, "judgment_pairs.retries: 11"},

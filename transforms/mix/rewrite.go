@@ -5,6 +5,8 @@ package mix
 import (
 	"context"
 	"errors"
+	"reflect"
+	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -15,7 +17,7 @@ import (
 )
 
 func init() {
-	register.DoFn4x0[context.Context, schemas.RewritePair, func(schemas.ChatExample), func(schemas.Count)](&rewriteFn{})
+	beam.RegisterDoFn(reflect.TypeFor[rewriteFn]())
 	register.Emitter1[schemas.ChatExample]()
 	register.Emitter1[schemas.Count]()
 }
@@ -30,6 +32,9 @@ const TaskRewrite = "rewrite"
 type Config struct {
 	// Rewrite is the instruction that the policy will also see when it samples.
 	Rewrite template.Template `json:"rewrite" yaml:"rewrite"`
+	// Continues is what stands between a prompt and the answer of a policy that continues it: what a rewriting has before is
+	// no part of the answer then. "" for a policy that writes the whole.
+	Continues string `json:"continues,omitempty" yaml:"-"`
 }
 
 // Validate joins all faults.
@@ -59,7 +64,11 @@ func (fn *rewriteFn) StartBundle(context.Context, func(schemas.ChatExample), fun
 }
 
 func (fn *rewriteFn) ProcessElement(_ context.Context, pair schemas.RewritePair, emit func(schemas.ChatExample), _ func(schemas.Count)) {
-	messages := append(fn.Config.Rewrite.Messages(pair.Raw), schemas.Message{Role: "assistant", Content: pair.Rewritten})
+	answer := pair.Rewritten
+	if c := fn.Config.Continues; c != "" {
+		answer = strings.TrimPrefix(answer, pair.Raw+c)
+	}
+	messages := append(fn.Config.Rewrite.Messages(pair.Raw), schemas.Message{Role: "assistant", Content: answer})
 	fn.tally.In(Stage, 1)
 	fn.tally.Out(Stage, 1)
 	emit(schemas.ChatExample{

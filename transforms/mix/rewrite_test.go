@@ -36,6 +36,21 @@ func TestRewrite(t *testing.T) {
 	ptest.RunAndValidate(t, p)
 }
 
+// A policy that continues the prompt is taught what it is to say, and no more.
+func TestContinues(t *testing.T) {
+	p, s, pairs := ptest.CreateList([]schemas.RewritePair{
+		{Raw: "a cat", Rewritten: "a cat, oil, a cat, red"}, {Raw: "a dog", Rewritten: "a hound, oil"},
+	})
+	examples, _ := mix.Rewrite(s, mix.Config{Rewrite: ask, Continues: ", "}, pairs)
+	var want []any
+	for raw, answer := range map[string]string{"a cat": "oil, a cat, red", "a dog": "a hound, oil"} {
+		messages := append(ask.Messages(raw), schemas.Message{Role: "assistant", Content: answer})
+		want = append(want, schemas.ChatExample{ID: schemas.ExampleID("rewrite", messages), Task: "rewrite", Messages: messages})
+	}
+	passert.Equals(s, examples, want...)
+	ptest.RunAndValidate(t, p)
+}
+
 func TestConfigNeedsThePrompt(t *testing.T) {
 	cfg := mix.Config{Rewrite: template.Template{ID: "x", User: "Say something."}}
 	if err := cfg.Validate(); err == nil {

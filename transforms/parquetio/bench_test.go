@@ -2,6 +2,7 @@ package parquetio_test
 
 import (
 	"fmt"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 
@@ -30,7 +30,7 @@ func (f *genFn) ProcessElement(first int64, emit func(schemas.ChatExample)) {
 	}
 }
 
-func init() { register.DoFn2x0[int64, func(schemas.ChatExample)](&genFn{}) }
+func init() { beam.RegisterDoFn(reflect.TypeFor[genFn]()) }
 
 // BenchmarkWrite sends 100,000 text examples through the whole sink on prism.
 func BenchmarkWrite(b *testing.B) {

@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/direct" //nolint:staticcheck // deprecated, kept to compare rows with
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	gocmp "github.com/google/go-cmp/cmp"
@@ -27,8 +26,8 @@ import (
 func TestMain(m *testing.M) { ptest.Main(m) }
 
 func init() {
-	register.DoFn1x0[schemas.Shard](&keepShardFn{})
-	register.DoFn1x0[schemas.Count](&keepCountFn{})
+	beam.RegisterDoFn(reflect.TypeFor[keepShardFn]())
+	beam.RegisterDoFn(reflect.TypeFor[keepCountFn]())
 }
 
 // written gathers what the pipelines of the tests, all in this process, put out; the keys are the tests' folders.

@@ -7,8 +7,6 @@ import (
 	"io"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/io/rtrackers/offsetrange"
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/promptmill/promptmill/schemas"
@@ -78,7 +76,8 @@ func Read[T schemas.Row](s beam.Scope, cfg ReadConfig) beam.PCollection {
 	}
 	schemas.TableOf[T]()
 	parts := beam.ParDo(s, &partsFn{Parts: cfg.parts()}, beam.Impulse(s))
-	return beam.ParDo(s, &readFn[T]{Store: cfg.Store}, beam.Reshuffle(s, parts))
+	groups := beam.ParDo(s, &groupsFn[T]{Store: cfg.Store}, beam.Reshuffle(s, parts))
+	return beam.ParDo(s, &readFn[T]{Store: cfg.Store}, beam.Reshuffle(s, groups))
 }
 
 type partsFn struct{ Parts []part }
@@ -89,71 +88,64 @@ func (f *partsFn) ProcessElement(_ []byte, emit func(part)) {
 	}
 }
 
-// readFn is splittable: a restriction is a range of row groups.
+// A rowGroup is the first Take rows of one of a shard's row groups. Each is an element that crosses a shuffle of its
+// own: a splittable DoFn would say the same, but Flink hands all restrictions of an element to one worker.
+type rowGroup struct {
+	Shard schemas.Shard
+	Index int64
+	Take  int64
+}
+
+// groupsFn emits the row groups that hold the first Take rows of a part.
+type groupsFn[T schemas.Row] struct {
+	Store string
+}
+
+func (f *groupsFn[T]) ProcessElement(ctx context.Context, p part, emit func(rowGroup)) error {
+	st, err := store.Open(ctx, f.Store)
+	if err != nil {
+		return err
+	}
+	file, err := openShard[T](ctx, st, p.Shard)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	left := p.Take
+	for i, g := range file.RowGroups() {
+		if left <= 0 {
+			break
+		}
+		emit(rowGroup{Shard: p.Shard, Index: int64(i), Take: min(left, g.NumRows())})
+		left -= g.NumRows()
+	}
+	if left > 0 {
+		return fmt.Errorf("parquetio: %s: %w: it ends %d rows early", p.Shard.Object, store.ErrDamaged, left)
+	}
+	return nil
+}
+
+// readFn emits the rows of row groups.
 type readFn[T schemas.Row] struct {
 	Store string
 }
 
-// CreateInitialRestriction covers the row groups that hold the first Take rows.
-func (f *readFn[T]) CreateInitialRestriction(ctx context.Context, p part) (offsetrange.Restriction, error) {
-	st, err := store.Open(ctx, f.Store)
-	if err != nil {
-		return offsetrange.Restriction{}, err
-	}
-	file, err := openShard[T](ctx, st, p.Shard)
-	if err != nil {
-		return offsetrange.Restriction{}, err
-	}
-	defer file.Close()
-	var rows, n int64
-	for _, g := range file.RowGroups() {
-		if rows >= p.Take {
-			break
-		}
-		rows += g.NumRows()
-		n++
-	}
-	return offsetrange.Restriction{End: n}, nil
-}
-
-// SplitRestriction makes a restriction of every row group.
-func (f *readFn[T]) SplitRestriction(_ part, r offsetrange.Restriction) []offsetrange.Restriction {
-	return r.SizedSplits(1)
-}
-
-// RestrictionSize is the number of row groups.
-func (f *readFn[T]) RestrictionSize(_ part, r offsetrange.Restriction) float64 { return r.Size() }
-
-// CreateTracker tracks row groups.
-func (f *readFn[T]) CreateTracker(r offsetrange.Restriction) *sdf.LockRTracker {
-	return sdf.NewLockRTracker(offsetrange.NewTracker(r))
-}
-
-func (f *readFn[T]) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, p part, emit func(T)) error {
+func (f *readFn[T]) ProcessElement(ctx context.Context, g rowGroup, emit func(T)) error {
 	st, err := store.Open(ctx, f.Store)
 	if err != nil {
 		return err
 	}
-	file, err := openShard[T](ctx, st, p.Shard)
+	file, err := openShard[T](ctx, st, g.Shard)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	groups := file.RowGroups()
-	start := rt.GetRestriction().(offsetrange.Restriction).Start
-	left := p.Take
-	for i := range start {
-		left -= groups[i].NumRows()
-	}
-	for i := start; rt.TryClaim(i); i++ {
-		err := readRows(groups[i], left, func(row T) error {
-			emit(row)
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("parquetio: %s: row group %d: %w", p.Shard.Object, i, err)
-		}
-		left -= groups[i].NumRows()
+	err = readRows(file.RowGroups()[g.Index], g.Take, func(row T) error {
+		emit(row)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("parquetio: %s: row group %d: %w", g.Shard.Object, g.Index, err)
 	}
 	return nil
 }

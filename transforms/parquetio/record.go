@@ -6,10 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
-	"sync"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 	"github.com/parquet-go/parquet-go"
 )
 
@@ -164,25 +164,28 @@ func appendRow(row parquet.Row, b []byte) (parquet.Row, error) {
 	return row, nil
 }
 
-// The codec of the blocks: zstd at its fastest, whose frames carry a checksum. The window is small
-// because each encoder and decoder keeps one, and text repeats itself closely.
-var (
-	encoder = sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			panic(err) // the options are constants
-		}
-		return e
-	})
-	decoder = sync.OnceValue(func() *zstd.Decoder {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0))
-		if err != nil {
-			panic(err)
-		}
-		return d
-	})
-)
+// A block is spilled, read once and dropped, so it is packed with S2: of judgments Zstandard at its fastest made
+// 0.7 of the bytes in nearly four times the time. S2 does not notice every flipped byte, so a checksum of the rows
+// follows.
 
-func compress(block []byte) []byte { return encoder().EncodeAll(block, nil) }
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func decompress(block []byte) ([]byte, error) { return decoder().DecodeAll(block, nil) }
+func compress(rows []byte) []byte {
+	block := s2.Encode(make([]byte, s2.MaxEncodedLen(len(rows))+crc32.Size), rows)
+	return binary.LittleEndian.AppendUint32(block, crc32.Checksum(rows, castagnoli))
+}
+
+func decompress(block []byte) ([]byte, error) {
+	if len(block) < crc32.Size {
+		return nil, errShort
+	}
+	packed, sum := block[:len(block)-crc32.Size], block[len(block)-crc32.Size:]
+	rows, err := s2.Decode(nil, packed)
+	if err != nil {
+		return nil, err
+	}
+	if crc32.Checksum(rows, castagnoli) != binary.LittleEndian.Uint32(sum) {
+		return nil, errors.New("checksum does not match")
+	}
+	return rows, nil
+}

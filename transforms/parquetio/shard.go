@@ -25,7 +25,7 @@ import (
 const spillDir = "spill"
 
 // mergeBytes bounds the spilled bytes, as compressed, of the buckets that the process holds at once:
-// text unpacks to about five times that. A bucket that is larger is held alone.
+// text unpacks to about four times that. A bucket that is larger is held alone.
 const mergeBytes = 2 << 20
 
 var merging = semaphore.NewWeighted(mergeBytes)

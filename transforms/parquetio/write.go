@@ -27,12 +27,14 @@ import (
 func init() {
 	beam.RegisterType(reflect.TypeFor[spill]())
 	beam.RegisterType(reflect.TypeFor[part]())
+	beam.RegisterType(reflect.TypeFor[rowGroup]())
 	register.Emitter2[int64, spill]()
 	register.Emitter1[schemas.Shard]()
 	register.Emitter1[schemas.Count]()
 	register.Emitter1[part]()
+	register.Emitter1[rowGroup]()
 	register.Iter1[spill]()
-	register.DoFn2x0[[]byte, func(part)](&partsFn{})
+	beam.RegisterDoFn(reflect.TypeFor[partsFn]())
 	Register[schemas.Prompt]()
 	Register[schemas.RewritePair]()
 	Register[schemas.Candidate]()
@@ -48,12 +50,12 @@ func init() {
 // Register makes T known to Beam as a row that Write and Read handle. The row types of schemas are
 // registered; call it from an init function for any other.
 //
-// The DoFns are registered as types, not by register.DoFn: its wrappers for every order of the
+// Like all DoFns here it registers them as types, not by register.DoFn: its wrappers for every order of the
 // parameters of a DoFn, for ten row types, cost the compiler 7 GB and minutes. Beam then calls their methods
 // by reflection, which is a sixth of what a row costs here, and works in stripped binaries too.
 func Register[T schemas.Row]() {
 	for _, t := range []reflect.Type{
-		reflect.TypeFor[T](), reflect.TypeFor[spillFn[T]](), reflect.TypeFor[shardFn[T]](), reflect.TypeFor[readFn[T]](),
+		reflect.TypeFor[T](), reflect.TypeFor[spillFn[T]](), reflect.TypeFor[shardFn[T]](), reflect.TypeFor[groupsFn[T]](), reflect.TypeFor[readFn[T]](),
 	} {
 		beam.RegisterType(t)
 	}

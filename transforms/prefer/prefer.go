@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -27,7 +28,7 @@ import (
 )
 
 func init() {
-	register.DoFn7x0[schemas.Slate, func(schemas.PreferencePair), func(schemas.Candidate), func(schemas.Reward), func(schemas.Judgment), func(schemas.Rejected), func(schemas.Count)](&preferFn{})
+	beam.RegisterDoFn(reflect.TypeFor[preferFn]())
 	register.Emitter1[schemas.PreferencePair]()
 	register.Emitter1[schemas.Candidate]()
 	register.Emitter1[schemas.Reward]()

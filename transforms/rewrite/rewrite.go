@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -26,7 +27,7 @@ import (
 )
 
 func init() {
-	register.DoFn6x1[context.Context, beam.EventTime, schemas.Prompt, func(beam.EventTime, schemas.Slate), func(schemas.Rejected), func(schemas.Count), error](&rewriteFn{})
+	beam.RegisterDoFn(reflect.TypeFor[rewriteFn]())
 	register.Emitter2[beam.EventTime, schemas.Slate]()
 	register.Emitter1[schemas.Rejected]()
 	register.Emitter1[schemas.Count]()

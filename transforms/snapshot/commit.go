@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -14,7 +15,7 @@ func init() {
 	register.Function1x2(shardPart)
 	register.Function1x2(countPart)
 	register.Function1x2(noPart)
-	register.DoFn4x1[context.Context, int64, func(*part) bool, func(Result), error](&sealFn{})
+	beam.RegisterDoFn(reflect.TypeFor[sealFn]())
 	register.Iter1[part]()
 	register.Emitter1[Result]()
 }

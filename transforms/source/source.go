@@ -35,9 +35,9 @@ const Stage = "source"
 
 func init() {
 	beam.RegisterType(reflect.TypeFor[task]())
-	register.DoFn3x1[context.Context, []byte, func(task), error](&expandFn{})
-	register.DoFn6x1[context.Context, *sdf.LockRTracker, task, func(schemas.Prompt), func(schemas.Rejected), func(schemas.Count), error](&promptFn{})
-	register.DoFn6x1[context.Context, *sdf.LockRTracker, task, func(schemas.RewritePair), func(schemas.Rejected), func(schemas.Count), error](&pairFn{})
+	beam.RegisterDoFn(reflect.TypeFor[expandFn]())
+	beam.RegisterDoFn(reflect.TypeFor[promptFn]())
+	beam.RegisterDoFn(reflect.TypeFor[pairFn]())
 	register.Emitter1[task]()
 	register.Emitter1[schemas.Prompt]()
 	register.Emitter1[schemas.RewritePair]()

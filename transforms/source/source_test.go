@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/parquet-go/parquet-go"
@@ -28,10 +28,10 @@ import (
 func TestMain(m *testing.M) { ptest.Main(m) }
 
 func init() {
-	register.DoFn1x0[schemas.Prompt](&keepPrompt{})
-	register.DoFn1x0[schemas.RewritePair](&keepPair{})
-	register.DoFn1x0[schemas.Rejected](&keepRejected{})
-	register.DoFn1x0[schemas.Count](&keepCount{})
+	beam.RegisterDoFn(reflect.TypeFor[keepPrompt]())
+	beam.RegisterDoFn(reflect.TypeFor[keepPair]())
+	beam.RegisterDoFn(reflect.TypeFor[keepRejected]())
+	beam.RegisterDoFn(reflect.TypeFor[keepCount]())
 }
 
 // A result is what came out of one pipeline run in this process.

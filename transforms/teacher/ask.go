@@ -103,9 +103,9 @@ func (fn *teachFn) compare(ctx context.Context, got *taught) error {
 	}
 	got.bias = together(replies[0], replies[1])
 	switch got.bias {
-	case same:
+	case judge.Same:
 		got.item = fn.item(got.fact, got.order, replies[0], attempts[0])
-	case undecided:
+	case judge.Undecided:
 		got.reason = Equal
 	default:
 		got.reason = Disagrees
@@ -129,7 +129,7 @@ func (fn *teachFn) ask(ctx context.Context, got *taught, order string, attempt i
 		messages[len(messages)-1].Content += "\n\n" + cue
 	}
 	first, second := shown(f, order)
-	r, err = fn.asker.Ask(ctx, judge.Question{
+	r, err = fn.desk.Asker.Ask(ctx, judge.Question{
 		Messages: messages, Images: [2]string{first.SHA256, second.SHA256}, Template: id,
 		Seed: schemas.Seed(fn.Config.Seed, "teacher/"+order, f.ID, attempt*1000), Parse: judge.ParseImages,
 	})
@@ -174,16 +174,7 @@ func fate(f schemas.Fact, order string, r judge.Reply, cue string) string {
 // together says what answers in the two orders have in common.
 func together(one, other judge.Reply) string {
 	if one.Fault != "" || other.Fault != "" {
-		return unread
+		return judge.Unread
 	}
-	a, b := one.Scores.First-one.Scores.Second, other.Scores.First-other.Scores.Second
-	switch {
-	case a == 0 || b == 0:
-		return undecided
-	case a > 0 && b > 0:
-		return image1
-	case a < 0 && b < 0:
-		return image2
-	}
-	return same
+	return judge.BothOrders(one.Scores.First-one.Scores.Second, other.Scores.First-other.Scores.Second)
 }

@@ -1,15 +1,8 @@
 package teacher
 
 import (
-	"context"
-	"fmt"
-
-	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
-
-	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
-	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/embed"
 	"github.com/promptmill/promptmill/transforms/judge"
 	"github.com/promptmill/promptmill/transforms/parquetio"
 )
@@ -17,7 +10,7 @@ import (
 func init() {
 	parquetio.Register[Item]()
 	parquetio.Register[schemas.Evaluation]()
-	register.DoFn3x1[context.Context, Item, func(schemas.Evaluation), error](&embedFn{})
+	embed.Register[Item, schemas.Evaluation]()
 }
 
 // An Item is an Evaluation that names its pictures instead of holding them: what is handed on until the last
@@ -56,11 +49,14 @@ func (it Item) Answer() string { return it.Messages[len(it.Messages)-1].Content 
 // Validate wants what schemas.Evaluation wants.
 func (it Item) Validate() error {
 	unread := schemas.Image{Bytes: []byte{0}, Path: "not read yet"}
-	return it.Evaluation(unread, unread).Validate()
+	return it.WithPictures(unread, unread).Validate()
 }
 
-// Evaluation is the row of the set, with its pictures.
-func (it Item) Evaluation(first, second schemas.Image) schemas.Evaluation {
+// Pictures are those of the item, in the order in which they were shown.
+func (it Item) Pictures() (first, second schemas.ImageRef) { return it.Image1, it.Image2 }
+
+// WithPictures is the row of the set.
+func (it Item) WithPictures(first, second schemas.Image) schemas.Evaluation {
 	return schemas.Evaluation{
 		ID: it.ID, Group: it.Group, FactID: it.FactID, Source: it.Source, Aspect: it.Aspect, Preference: it.Preference,
 		FactSource: it.FactSource, Messages: it.Messages, Images: []schemas.Image{first, second}, Order: it.Order,
@@ -77,55 +73,6 @@ func (fn *teachFn) item(f schemas.Fact, order string, r judge.Reply, attempt int
 		ID:    schemas.VisionID(schemas.TaskEvaluation, messages, first.SHA256, second.SHA256),
 		Group: f.Group, FactID: f.ID, Source: f.Source, Aspect: f.Aspect, Preference: f.Preference, FactSource: f.FactSource,
 		Messages: messages, Order: order, Score1: r.Scores.First, Score2: r.Scores.Second, Attempt: int32(attempt),
-		Template: stored.ID, Teacher: fn.asker.Weights(), Prompt: f.Prompt, Image1: first, Image2: second,
+		Template: stored.ID, Teacher: fn.desk.Asker.Weights(), Prompt: f.Prompt, Image1: first, Image2: second,
 	}
 }
-
-// Embed reads the pictures of every item of a PCollection<Item> from the store at the URL cache and returns
-// the PCollection<schemas.Evaluation>. It is the last step before the sink: rows with pictures are to cross no
-// shuffle.
-func Embed(s beam.Scope, cache string, items beam.PCollection) beam.PCollection {
-	return beam.ParDo(s.Scope("teacher.Embed"), &embedFn{Cache: cache}, items)
-}
-
-type embedFn struct {
-	Cache string
-
-	store store.Store
-}
-
-func (fn *embedFn) Setup(ctx context.Context) (err error) {
-	fn.store, err = store.Open(ctx, fn.Cache)
-	return err
-}
-
-func (fn *embedFn) ProcessElement(ctx context.Context, it Item, emit func(schemas.Evaluation)) error {
-	first, second, err := Pictures(ctx, fn.store, it.Image1, it.Image2)
-	if err != nil {
-		return fmt.Errorf("teacher: row %s: %w", it.ID, err)
-	}
-	emit(it.Evaluation(first, second))
-	return nil
-}
-
-// Pictures reads two pictures from the store that has them as blobs, for a row that embeds them.
-func Pictures(ctx context.Context, st store.Store, one, other schemas.ImageRef) (first, second schemas.Image, err error) {
-	if first, err = picture(ctx, st, one); err == nil {
-		second, err = picture(ctx, st, other)
-	}
-	return first, second, err
-}
-
-func picture(ctx context.Context, st store.Store, ref schemas.ImageRef) (schemas.Image, error) {
-	data, err := store.GetBlob(ctx, st, ref.SHA256)
-	if err != nil {
-		return schemas.Image{}, fmt.Errorf("picture %s: %w", ref.SHA256, err)
-	}
-	info, err := model.Measure(data, model.PictureLimits{MaxPixels: int64(ref.Width) * int64(ref.Height)})
-	if err != nil {
-		return schemas.Image{}, fmt.Errorf("picture %s: %w", ref.SHA256, err)
-	}
-	return schemas.Image{Bytes: data, Path: ref.SHA256 + endings[info.Format]}, nil
-}
-
-var endings = map[string]string{"png": ".png", "jpeg": ".jpg"}

@@ -6,19 +6,13 @@ import (
 	"strings"
 
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/judge"
 )
 
-// What Used counts are about: answers asked for and kept, and what the two orders say together.
+// What Used counts of StageAnswers are about.
 const (
 	asked = "asked"
 	kept  = "kept"
-	// same: one picture is better in both orders. image1 and image2: the one in that place wins both times.
-	same   = "same"
-	image1 = "image_1"
-	image2 = "image_2"
-	// undecided: in one order neither is better. unread: one of the answers cannot be used.
-	undecided = "undecided"
-	unread    = "unread"
 )
 
 // separator joins the parts of a Used count's reason; no aspect, source or order has it.
@@ -50,30 +44,7 @@ type Acceptance struct {
 type Bias struct {
 	Aspect string `json:"aspect"`
 	Source string `json:"source"`
-	// Same counts the facts with one better picture in both orders, Image1 and Image2 those where that place
-	// won both times, Undecided those with equal scores in one order, Unread those without two answers of use.
-	Same      int64 `json:"same"`
-	Image1    int64 `json:"image_1"`
-	Image2    int64 `json:"image_2"`
-	Undecided int64 `json:"undecided"`
-	Unread    int64 `json:"unread"`
-	// FlipRate is the part of the decided facts, Same, Image1 and Image2, that are not Same; 0 if there are none.
-	FlipRate float64 `json:"flip_rate"`
-}
-
-func (b *Bias) add(outcome string, n int64) {
-	switch outcome {
-	case same:
-		b.Same += n
-	case image1:
-		b.Image1 += n
-	case image2:
-		b.Image2 += n
-	case undecided:
-		b.Undecided += n
-	case unread:
-		b.Unread += n
-	}
+	judge.Orders
 }
 
 // Summarise reads the counts that Teach emitted; other stages' do not matter.
@@ -104,7 +75,7 @@ func Summarise(counts []schemas.Count) Report {
 				b = &Bias{Aspect: key[0], Source: key[1]}
 				bias[key] = b
 			}
-			b.add(parts[0], c.N)
+			b.Add(parts[0], c.N)
 		}
 	}
 	for _, a := range acceptance {
@@ -115,9 +86,6 @@ func Summarise(counts []schemas.Count) Report {
 		return cmp.Or(cmp.Compare(a.Aspect, b.Aspect), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Order, b.Order))
 	})
 	for _, b := range bias {
-		if decided := b.Same + b.Image1 + b.Image2; decided > 0 {
-			b.FlipRate = float64(b.Image1+b.Image2) / float64(decided)
-		}
 		r.Bias = append(r.Bias, *b)
 	}
 	slices.SortFunc(r.Bias, func(a, b Bias) int {

@@ -24,23 +24,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
-	"github.com/promptmill/promptmill/transforms/async"
 	"github.com/promptmill/promptmill/transforms/deadletter"
 	"github.com/promptmill/promptmill/transforms/judge"
-	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
 func init() {
-	register.DoFn6x1[context.Context, beam.EventTime, schemas.Fact, func(beam.EventTime, Item), func(schemas.Rejected), func(schemas.Count), error](&teachFn{})
+	beam.RegisterDoFn(reflect.TypeFor[teachFn]())
 	register.Emitter2[beam.EventTime, Item]()
 	register.Emitter1[schemas.Rejected]()
 	register.Emitter1[schemas.Count]()
@@ -104,36 +102,27 @@ func DefaultConfig() Config {
 	}
 }
 
+// asking is what is common to all who ask.
+func (c Config) asking() judge.Asking {
+	return judge.Asking{
+		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
+		Retries: c.Retries, MostRetries: 100, InFlight: c.InFlight,
+	}
+}
+
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("teacher."+format, args...))
-		}
-	}
-	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
-	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
-	check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(judge.Aspects(), ", "))
-	for i, a := range c.Aspects {
-		if !slices.Contains(judge.Aspects(), a) {
-			check(false, "aspects[%d]: there is no %q; there are %s", i, a, strings.Join(judge.Aspects(), ", "))
-			continue
-		}
-		check(!slices.Contains(c.Aspects[:i], a), "aspects[%d]: %q stands there twice", i, a)
+	a := c.asking()
+	errs := []error{a.Validate("teacher"), a.ValidateChance("teacher"), judge.ValidateAspects("teacher", c.Aspects, func(a string) error {
 		question, _ := c.Questions.Task(a)
 		cue, _ := c.Questions.Task(template.Teacher + a)
 		stored, _ := c.Stored.Task(a)
-		errs = append(errs, question.Validate("teacher.questions."+a, a),
+		return errors.Join(question.Validate("teacher.questions."+a, a),
 			cue.Validate("teacher.questions."+template.Teacher+a, template.Teacher+a), stored.Validate("teacher.stored."+a, a))
+	})}
+	if c.BothOrders < 0 || c.BothOrders > 1 {
+		errs = append(errs, fmt.Errorf("teacher.both_orders: %v is not in 0..1", c.BothOrders))
 	}
-	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
-	check(c.Temperature != 0 || c.Retries == 0, "temperature: 0 gives the same answer %d times more; raise it, or set retries to 0", c.Retries)
-	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
-	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
-	check(c.Retries >= 0 && c.Retries <= 100, "retries: %d is not in 0..100", c.Retries)
-	check(c.BothOrders >= 0 && c.BothOrders <= 1, "both_orders: %v is not in 0..1", c.BothOrders)
-	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
 	return errors.Join(errs...)
 }
 
@@ -151,64 +140,55 @@ func Teach(s beam.Scope, cfg Config, facts beam.PCollection) (items, rejected, c
 type teachFn struct {
 	Config Config
 
-	asker  *judge.Asker
-	bundle async.Bundle[schemas.Fact, taught]
-	tally  ledger.Tally
+	desk judge.Desk[schemas.Fact, taught]
 }
 
-func (fn *teachFn) Setup(ctx context.Context) (err error) {
-	c := fn.Config
-	fn.asker, err = judge.OpenAsker(ctx, c.Model, c.Cache, model.Sampling{Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens})
-	if err != nil {
+func (fn *teachFn) Setup(ctx context.Context) error {
+	if err := fn.desk.Open(ctx, fn.Config.asking()); err != nil {
 		return fmt.Errorf("teacher: %w", err)
 	}
 	return nil
 }
 
 func (fn *teachFn) StartBundle(ctx context.Context, _ func(beam.EventTime, Item), _ func(schemas.Rejected), _ func(schemas.Count)) {
-	fn.tally.Reset()
-	fn.bundle.Start(ctx, fn.Config.InFlight, fn.teach)
+	fn.desk.Start(ctx, fn.Config.InFlight, fn.teach)
 }
 
 func (fn *teachFn) ProcessElement(_ context.Context, t beam.EventTime, f schemas.Fact, items func(beam.EventTime, Item), rejected func(schemas.Rejected), _ func(schemas.Count)) error {
-	return fn.bundle.Submit(t, f, fn.take(items, rejected))
+	return fn.desk.Submit(t, f, fn.take(items, rejected))
 }
 
 func (fn *teachFn) FinishBundle(_ context.Context, items func(beam.EventTime, Item), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(items, rejected)); err != nil {
-		return err
-	}
-	fn.tally.Flush(counts)
-	return nil
+	return fn.desk.Finish(fn.take(items, rejected), counts)
 }
 
 // take emits and counts what became of one fact; it runs on the bundle's goroutine.
 func (fn *teachFn) take(items func(beam.EventTime, Item), rejected func(schemas.Rejected)) func(beam.EventTime, taught) {
 	return func(t beam.EventTime, got taught) {
 		f := got.fact
-		fn.tally.In(Stage, 1)
-		fn.tally.Spent(Stage, got.usage)
+		fn.desk.Tally.In(Stage, 1)
+		fn.desk.Tally.Spent(Stage, got.usage)
 		for _, fate := range got.answers {
-			fn.tally.In(StageAnswers, 1)
-			fn.tally.Used(StageAnswers, label(asked, f.Aspect, f.Source, got.order), 1)
+			fn.desk.Tally.In(StageAnswers, 1)
+			fn.desk.Tally.Used(StageAnswers, label(asked, f.Aspect, f.Source, got.order), 1)
 			if fate != "" {
-				fn.tally.Filtered(StageAnswers, fate, 1)
+				fn.desk.Tally.Filtered(StageAnswers, fate, 1)
 				continue
 			}
-			fn.tally.Out(StageAnswers, 1)
-			fn.tally.Used(StageAnswers, label(kept, f.Aspect, f.Source, got.order), 1)
+			fn.desk.Tally.Out(StageAnswers, 1)
+			fn.desk.Tally.Used(StageAnswers, label(kept, f.Aspect, f.Source, got.order), 1)
 		}
 		if got.bias != "" {
-			fn.tally.Used(StageBias, label(got.bias, f.Aspect, f.Source), 1)
+			fn.desk.Tally.Used(StageBias, label(got.bias, f.Aspect, f.Source), 1)
 		}
 		switch {
 		case got.reason == "":
-			fn.tally.Out(Stage, 1)
+			fn.desk.Tally.Out(Stage, 1)
 			items(t, got.item)
 		case isFilter(got.reason):
-			fn.tally.Filtered(Stage, got.reason, 1)
+			fn.desk.Tally.Filtered(Stage, got.reason, 1)
 		default:
-			fn.tally.Dead(Stage, got.reason, 1)
+			fn.desk.Tally.Dead(Stage, got.reason, 1)
 			rejected(got.letter())
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/judge"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/teacher"
 	"github.com/promptmill/promptmill/transforms/transformtest"
@@ -277,7 +278,7 @@ func TestBias(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []teacher.Bias{{Aspect: schemas.Pick, Source: "test", Same: 2, Image1: 2, Undecided: 1, Unread: 1, FlipRate: .5}}
+	want := []teacher.Bias{{Aspect: schemas.Pick, Source: "test", Orders: judge.Orders{Same: 2, Image1: 2, Undecided: 1, Unread: 1, FlipRate: .5}}}
 	if d := cmp.Diff(want, teacher.Summarise(got.Counts).Bias); d != "" {
 		t.Error(d)
 	}

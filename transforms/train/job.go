@@ -33,24 +33,42 @@ type job struct {
 	st   store.Store
 	dir  string
 	rows int64
+	// files are Data by configuration.
+	files [][]string
 }
 
 // newJob makes the job of cfg on the snapshot m.
 func newJob(cfg Config, st store.Store, m snapshot.Manifest, trainer model.Info) *job {
 	j := &job{cfg: cfg, st: st}
 	j.TrainJob = model.TrainJob{
-		Method: cfg.Method, Digest: m.Digests[cfg.Configuration], Start: cfg.Start, Weights: cfg.Weights, Params: cfg.Params.with(cfg.Seed),
+		Method: cfg.Method, Digest: digestOf(m, cfg.Configurations), Start: cfg.Start, Weights: cfg.Weights, Params: cfg.Params.with(cfg.Seed),
 	}
-	for _, s := range m.Shards {
-		if s.Config == cfg.Configuration && s.Split == cfg.Split {
-			j.Data = append(j.Data, objectURL(st.URL(), s.Object))
-			j.rows += s.Rows
+	for _, configuration := range cfg.Configurations {
+		var files []string
+		for _, s := range m.Shards {
+			if s.Config == configuration && s.Split == cfg.Split {
+				files = append(files, objectURL(st.URL(), s.Object))
+				j.rows += s.Rows
+			}
 		}
+		j.files, j.Data = append(j.files, files), append(j.Data, files...)
 	}
 	j.ID = j.id(trainer)
 	j.dir = path.Join(cfg.Dir, j.ID)
 	j.Output = objectURL(st.URL(), path.Join(j.dir, "output"))
 	return j
+}
+
+// digestOf identifies the rows of configurations: one has a digest already.
+func digestOf(m snapshot.Manifest, configurations []string) string {
+	if len(configurations) == 1 {
+		return m.Digests[configurations[0]]
+	}
+	h := sha256.New()
+	for _, c := range configurations {
+		fmt.Fprintf(h, "%s %s\n", c, m.Digests[c])
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // id is a hash of what decides the weights; where things are is no part of it.
@@ -84,12 +102,18 @@ func (j *job) checkpoint() schemas.Checkpoint {
 
 // conforms looks at every row before a trainer does.
 func (j *job) conforms(ctx context.Context) error {
-	report, err := conformance.Check(ctx, j.cfg.Gate, nil, j.Data)
+	gate, count, err := lengths(j.cfg.Gate, j.Start)
 	if err != nil {
 		return err
 	}
-	if err := report.Err(); err != nil {
-		return refuse(NonConforming, "%s: %v", j.cfg.Configuration, err)
+	for i, files := range j.files {
+		report, err := conformance.Check(ctx, gate, count, files)
+		if err != nil {
+			return err
+		}
+		if err := report.Err(); err != nil {
+			return refuse(NonConforming, "%s: %v", j.cfg.Configurations[i], err)
+		}
 	}
 	if j.Method != model.MethodDPO || j.cfg.AllowOffPolicy {
 		return nil
@@ -202,7 +226,7 @@ func wait(ctx context.Context, trainer model.Trainer, handle string, longest tim
 		switch {
 		case err == nil:
 			failed = 0
-			if slices.Contains([]model.TrainState{model.TrainSucceeded, model.TrainFailed, model.TrainCancelled}, status.State) {
+			if ended(status) {
 				return status, nil
 			}
 		case ctx.Err() != nil || failed == unreachable || errors.Is(err, model.ErrConfig):
@@ -216,6 +240,10 @@ func wait(ctx context.Context, trainer model.Trainer, handle string, longest tim
 		case <-time.After(pause):
 		}
 	}
+}
+
+func ended(s model.TrainStatus) bool {
+	return s.State == model.TrainSucceeded || s.State == model.TrainFailed || s.State == model.TrainCancelled
 }
 
 // judge refuses what is no new checkpoint.

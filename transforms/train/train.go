@@ -22,6 +22,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -37,7 +39,7 @@ import (
 )
 
 func init() {
-	register.DoFn6x1[context.Context, snapshot.Result, func(schemas.Checkpoint), func(schemas.Training), func(schemas.Rejected), func(schemas.Count), error](&trainFn{})
+	beam.RegisterDoFn(reflect.TypeFor[trainFn]())
 	register.Emitter1[schemas.Checkpoint]()
 	register.Emitter1[schemas.Training]()
 	register.Emitter1[schemas.Rejected]()
@@ -73,9 +75,10 @@ type Config struct {
 	// Store is the URL of the store that has the snapshot, Dir the folder in it that keeps the jobs.
 	Store string `json:"store" yaml:"store"`
 	Dir   string `json:"dir" yaml:"dir"`
-	// Configuration and Split of the snapshot are trained on.
-	Configuration string `json:"configuration" yaml:"configuration"`
-	Split         string `json:"split" yaml:"split"`
+	// Configurations and Split of the snapshot are trained on: those of more than one, such as rows with and without
+	// pictures, by trainers that take them together.
+	Configurations []string `json:"configurations" yaml:"configurations"`
+	Split          string   `json:"split" yaml:"split"`
 	// Method is sft or dpo.
 	Method string `json:"method" yaml:"method"`
 	// Start names the checkpoint to start from, Weights is its identity.
@@ -88,7 +91,8 @@ type Config struct {
 	Attempt int `json:"attempt" yaml:"attempt"`
 	// AllowOffPolicy takes pairs of other policies than Weights.
 	AllowOffPolicy bool `json:"allow_off_policy" yaml:"allow_off_policy"`
-	// Gate is what the rows must be like; its method is Method.
+	// Gate is what the rows must be like; its method is Method. Without a context window it is that of the start's folder,
+	// where there is one that says.
 	Gate conformance.Config `json:"gate" yaml:"gate"`
 	// Poll is the longest time between two looks at the job; the first ones follow one another faster.
 	Poll time.Duration `json:"poll" yaml:"poll"`
@@ -106,7 +110,8 @@ func (c Config) Validate() error {
 	check(c.Method == model.MethodSFT || c.Method == model.MethodDPO, "method: %q is not sft or dpo", c.Method)
 	check(c.Gate.Method == c.Method, "gate.method: %q is not that of the job, %q", c.Gate.Method, c.Method)
 	check(c.Store != "" && c.Dir != "", "store: empty; give the store and the folder for the jobs")
-	check(c.Configuration != "" && c.Split != "", "configuration: empty; name the rows to train on and their split")
+	check(len(c.Configurations) > 0 && !slices.Contains(c.Configurations, "") && c.Split != "", "configurations: %q of split %q; name the rows to train on and their split",
+		c.Configurations, c.Split)
 	check(c.Start != "", "start: empty; name the checkpoint to start from")
 	check(c.Weights != "", "weights: empty; say which weights those of the start are")
 	check(c.Attempt >= 0, "attempt: %d is negative; 0 is the first", c.Attempt)
@@ -116,6 +121,38 @@ func (c Config) Validate() error {
 		section = "dpo"
 	}
 	return errors.Join(append(errs, c.Params.Validate(section), c.Gate.Validate())...)
+}
+
+// Cancel ends the job of cfg on a committed snapshot, if it was begun and has not ended. It is what a launcher does that
+// was told to stop and not to leave a job behind; done says that there was one to end.
+func Cancel(ctx context.Context, cfg Config, r snapshot.Result) (done bool, err error) {
+	st, err := store.Open(ctx, cfg.Store)
+	if err != nil {
+		return false, err
+	}
+	m, err := snapshot.Load(ctx, st, r.Set, r.RunID)
+	if err != nil {
+		return false, err
+	}
+	trainer, err := model.OpenTrainer(ctx, cfg.Trainer)
+	if err != nil {
+		return false, err
+	}
+	j := newJob(cfg, st, m, trainer.Info())
+	var h handle
+	if err := j.get(ctx, "handle.json", &h); errors.Is(err, store.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	status, err := trainer.Status(ctx, h.Handle)
+	if err == nil && !ended(status) {
+		done, err = true, trainer.Cancel(ctx, h.Handle)
+	}
+	if err != nil {
+		return false, fmt.Errorf("job %s: %w", j.ID, err)
+	}
+	return done, nil
 }
 
 // Run trains on each committed snapshot of a PCollection<snapshot.Result>, which by its nature is there when

@@ -55,7 +55,7 @@ func commit(t *testing.T, dir, runID string, rows ...schemas.PreferencePair) sna
 
 func config(dir string) train.Config {
 	return train.Config{
-		Trainer: model.Spec{Backend: "pupil"}, Store: dir, Dir: "checkpoint/jobs", Configuration: "rewrite", Split: "train",
+		Trainer: model.Spec{Backend: "pupil"}, Store: dir, Dir: "checkpoint/jobs", Configurations: []string{"rewrite"}, Split: "train",
 		Method: model.MethodDPO, Start: pupil.Start, Weights: "pupil-start", Params: train.DefaultDPO(), Seed: 3,
 		Gate: conformance.DefaultConfig(model.MethodDPO), Poll: time.Millisecond,
 	}
@@ -164,6 +164,7 @@ func TestRefuses(t *testing.T) {
 		{"stale allowed", stale, func(c *train.Config) { c.AllowOffPolicy = true }, "", ""},
 		{"empty", empty, nil, train.NonConforming, "it has no rows"},
 		{"method", good, func(c *train.Config) { c.Method, c.Gate.Method = model.MethodSFT, model.MethodSFT }, train.NonConforming, "sft does not train on preference pairs"},
+		{"too long", good, func(c *train.Config) { c.Gate.ContextWindow = 3 }, train.NonConforming, "(estimated from below: words), the context window 3"},
 		{"refused snapshot", snapshot.Result{Verdict: snapshot.GateClosed, Set: "preference", RunID: "x", Detail: "too few"}, nil, train.NotCommitted, "too few"},
 		{"failed", good, ends(modeltest.TrainBadData, 1), train.Failed, "row 3 is a poem"},
 		{"diverged", good, ends(modeltest.TrainDiverges, 2), train.Diverged, "a loss of NaN"},
@@ -188,6 +189,54 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// Rows of several configurations are one job, of another digest than those of one; each is looked at by itself.
+func TestConfigurations(t *testing.T) {
+	dir := t.TempDir()
+	p, s := beam.NewPipelineWithRoot()
+	var shards, counts []beam.PCollection
+	for name, text := range map[string]string{"rewrite": "a cat", "judgment": "a dog"} {
+		w, c := parquetio.Write[schemas.PreferencePair](s, parquetio.WriteConfig{
+			Store: dir, Dir: snapshot.RunDir("preference", "two"), Config: name, Stage: "write_" + name, Buckets: 1,
+		}, beam.CreateList(s, []schemas.PreferencePair{pair(text, "pupil-start")}))
+		shards, counts = append(shards, w), append(counts, c)
+	}
+	snapshot.Commit(s, snapshot.Config{Store: dir, Header: snapshot.Header{Set: "preference", RunID: "two", LogicalDate: "2026-01-31"}},
+		beam.Flatten(s, shards...), beam.Flatten(s, counts...))
+	ptest.RunAndValidate(t, p)
+	data := snapshot.Result{Verdict: snapshot.Committed, Set: "preference", RunID: "two"}
+
+	digests := map[string]bool{}
+	for _, names := range [][]string{{"rewrite"}, {"judgment"}, {"rewrite", "judgment"}} {
+		cfg := config(dir)
+		cfg.Configurations = names
+		made, _, rejected := run(t, cfg, data)
+		if len(made) != 1 || made[0].Rows != int64(len(names)) || digests[made[0].Data] {
+			t.Errorf("%v: %+v, rejected %v", names, made, rejected)
+			continue
+		}
+		digests[made[0].Data] = true
+	}
+	cfg := config(dir)
+	cfg.Configurations = []string{"rewrite", "poems"}
+	if made, _, rejected := run(t, cfg, data); len(made) != 0 || len(rejected) != 1 || !strings.Contains(rejected[0].Detail, "poems: the training set does not conform: it has no rows") {
+		t.Errorf("%+v, rejected %+v", made, rejected)
+	}
+}
+
+// Cancel says when there is nothing to end. That it ends what runs the command's tests show.
+func TestCancel(t *testing.T) {
+	dir := t.TempDir()
+	data := commit(t, dir, "r", pair("a cat", "pupil-start"))
+	cfg := config(dir)
+	if done, err := train.Cancel(t.Context(), cfg, data); done || err != nil {
+		t.Errorf("nothing was begun: %v, %v", done, err)
+	}
+	run(t, cfg, data)
+	if done, err := train.Cancel(t.Context(), cfg, data); done || err != nil {
+		t.Errorf("a job that has ended stays as it is: %v, %v", done, err)
+	}
+}
+
 // ends makes the training end as c, in a job of its own.
 func ends(c modeltest.TrainCase, attempt int) func(*train.Config) {
 	return func(cfg *train.Config) {
@@ -197,6 +246,7 @@ func ends(c modeltest.TrainCase, attempt int) func(*train.Config) {
 
 func TestConfig(t *testing.T) {
 	good := config("x")
+	good.Gate.Counted = "by hand"
 	good.Attempt, good.AllowOffPolicy, good.Params.WeightDecay, good.Params.NLLAlpha = 1, true, .1, 1
 	transformtest.RoundTrip(t, good)
 	bad := config("")

@@ -1,6 +1,10 @@
 package transformtest
 
-import "github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+import (
+	"reflect"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+)
 
 // Register lets Collect take rows of T, a type of the package under test: call it from an init function.
-func Register[T any]() { register.DoFn1x0[T](&collectFn[T]{}) }
+func Register[T any]() { beam.RegisterDoFn(reflect.TypeFor[collectFn[T]]()) }
