@@ -62,7 +62,7 @@ const bareCalls = 20_000
 
 // bareHTTP is what a call costs a client that posts a question with two pictures and drops the answer.
 func bareHTTP(ctx context.Context) (usPerCall float64, err error) {
-	server, url, err := startServer(ctx)
+	server, url, err := startServer(ctx, "serve")
 	if err != nil {
 		return 0, err
 	}
@@ -109,7 +109,7 @@ func bareChild(ctx context.Context, url string) error {
 }
 
 func oneHTTP(ctx context.Context, bin, dir string, n int) (cost, error) {
-	server, url, err := startServer(ctx)
+	server, url, err := startServer(ctx, "serve")
 	if err != nil {
 		return cost{}, err
 	}
@@ -159,13 +159,13 @@ models: {policy: %s, images: %s, judge: %s}
 	return c, nil
 }
 
-// startServer starts this program again as the model server and waits for its address.
-func startServer(ctx context.Context) (*exec.Cmd, string, error) {
+// startServer starts this program again as one of its model servers and waits for its address.
+func startServer(ctx context.Context, child string) (*exec.Cmd, string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, "", err
 	}
-	cmd := exec.CommandContext(ctx, self, "serve")
+	cmd := exec.CommandContext(ctx, self, child)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

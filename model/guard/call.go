@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,15 +16,17 @@ import (
 	"github.com/promptmill/promptmill/model"
 )
 
-// A call is one Post or Get through all its tries. It is the transport of its own retryablehttp
-// client, so that the slot, the breaker, the body and the check are all inside the retry.
+// A call is one Post or Get through all its tries. It makes the first one itself; most calls need no
+// other. For more it is the transport of its own retryablehttp client, so that the slot, the breaker, the
+// body and the check are all inside the retry.
 type call struct {
 	client *Client
 	check  func([]byte) error
-	cancel context.CancelCauseFunc
 
 	arrived time.Time
-	clock   *time.Timer // nil until the first slot
+	// end is when the total time is over; zero until the first slot. elapsed says that it ended the call.
+	end     time.Time
+	elapsed bool
 
 	answer []byte
 	// last is how the last try failed; failures counts those that were not mere refusals.
@@ -32,41 +35,73 @@ type call struct {
 }
 
 func (c *Client) do(ctx context.Context, method, path, contentType string, body []byte, check func([]byte) error) ([]byte, error) {
-	inner, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var raw any
-	if body != nil {
-		raw = body
-	}
-	req, err := retryablehttp.NewRequestWithContext(inner, method, c.url(path), raw)
+	u, err := c.url(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s %s%s: bad path", model.ErrConfig, method, c.base.Host, path)
 	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Idempotency-Key", idempotencyKey())
+	header := make(http.Header, 4)
+	header.Set("Accept", "application/json")
+	header.Set("Idempotency-Key", idempotencyKey())
 	if body != nil {
-		req.Header.Set("Content-Type", contentType)
+		header.Set("Content-Type", contentType)
 	}
 	if key := c.key.value(); key != "" {
-		req.Header.Set("Authorization", "Bearer "+key)
+		header.Set("Authorization", "Bearer "+key)
 	}
-	k := &call{client: c, check: check, cancel: cancel, arrived: time.Now()}
-	retry := retryablehttp.Client{
+	req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	if body != nil {
+		req.ContentLength = int64(len(body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		req.Body, _ = req.GetBody() // never fails
+	}
+	k := &call{client: c, check: check, arrived: time.Now()}
+	_, err = k.RoundTrip(req)
+	if err != nil {
+		err = k.retry(req, body)
+	}
+	if err == nil {
+		return k.answer, nil
+	}
+	// The error is dropped: the library's quotes the URL.
+	return nil, fmt.Errorf("%s %s%s: %w", method, c.base.Host, path, k.fault(ctx))
+}
+
+// retry makes the tries after the first, if there are to be any. Any error says that the call failed.
+func (k *call) retry(req *http.Request, body []byte) error {
+	if again, _ := k.again(req.Context(), nil, k.last); !again {
+		return errLeft
+	}
+	ctx, stop := context.WithDeadlineCause(req.Context(), k.end, errElapsed)
+	defer stop()
+	wait := time.NewTimer(k.wait(0, 0, 0, nil))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+		k.elapsed = errors.Is(context.Cause(ctx), errElapsed)
+		return errLeft
+	}
+	more, err := retryablehttp.FromRequest(&http.Request{Method: req.Method, URL: req.URL, Host: req.Host, Header: req.Header})
+	if err == nil && body != nil {
+		err = more.SetBody(body)
+	}
+	if err != nil {
+		return err
+	}
+	library := retryablehttp.Client{
 		HTTPClient: &http.Client{Transport: k},
 		RetryMax:   math.MaxInt, // again decides
 		CheckRetry: k.again,
-		Backoff:    k.wait,
+		Backoff: func(_, _ time.Duration, try int, resp *http.Response) time.Duration {
+			return k.wait(0, 0, try+1, resp)
+		},
 	}
-	resp, err := retry.Do(req)
-	if k.clock != nil {
-		k.clock.Stop()
+	resp, err := library.Do(more.WithContext(ctx))
+	if err != nil {
+		k.elapsed = k.elapsed || errors.Is(context.Cause(ctx), errElapsed)
+		return err
 	}
-	if err == nil {
-		_ = resp.Body.Close() // http.NoBody
-		return k.answer, nil
-	}
-	// The library's error is dropped: it quotes the URL.
-	return nil, fmt.Errorf("%s %s%s: %w", method, c.base.Host, path, k.fault(ctx, inner))
+	return resp.Body.Close() // http.NoBody
 }
 
 // RoundTrip implements http.RoundTripper. The answer stays in the call; only its absence is an error.
@@ -77,7 +112,7 @@ func (k *call) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	k.startClock()
 	var took time.Duration
-	err := g.through(ctx, func() error {
+	err := g.through(ctx, k.end, func() error {
 		k.tries++
 		start := time.Now()
 		err := k.attempt(req)
@@ -86,7 +121,8 @@ func (k *call) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 	g.slots.release(load(err), took)
 	if err != nil {
-		if !errors.Is(err, errLeft) { // how the last try failed says more
+		k.elapsed = k.elapsed || errors.Is(err, errElapsed)
+		if !errors.Is(err, errLeft) && !k.elapsed { // how the last try failed says more
 			k.last = err
 		}
 		return nil, err
@@ -97,28 +133,34 @@ func (k *call) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // startClock starts the total time of the call: now, or when the server went down if it is down.
 func (k *call) startClock() {
-	if k.clock != nil {
+	if !k.end.IsZero() {
 		return
 	}
-	left := k.client.limits.total
+	k.end = time.Now()
 	if down, _ := k.client.gate.state(); !down.IsZero() {
+		k.end = down
 		if down.Before(k.arrived) {
-			down = k.arrived
+			k.end = k.arrived
 		}
-		left -= time.Since(down)
 	}
-	cancel := k.cancel
-	k.clock = time.AfterFunc(max(left, 0), func() { cancel(errElapsed) })
+	k.end = k.end.Add(k.client.limits.total)
 }
 
 // attempt sends the request once and keeps the answer if it is whole and passes the check.
 func (k *call) attempt(req *http.Request) error {
 	limit := k.client.limits.attempt
-	ctx, stop := context.WithTimeout(req.Context(), limit)
+	end := time.Now().Add(limit)
+	if k.end.Before(end) {
+		end = k.end
+	}
+	ctx, stop := context.WithDeadline(req.Context(), end)
 	defer stop()
 	broken := func(doing string, err error) error {
 		switch {
 		case req.Context().Err() != nil:
+			return errLeft
+		case ctx.Err() != nil && end.Equal(k.end) && limit < k.client.limits.total:
+			k.elapsed = true
 			return errLeft
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w within %v", errSilent, limit)
@@ -172,6 +214,9 @@ func (k *call) again(ctx context.Context, _ *http.Response, err error) (bool, er
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
+	if k.elapsed {
+		return false, errElapsed
+	}
 	if k.last == nil { // net/http did not even hand it to RoundTrip
 		k.last = errNotSent
 	}
@@ -202,12 +247,12 @@ func (k *call) wait(_, _ time.Duration, try int, _ *http.Response) time.Duration
 }
 
 // fault is the error for the caller: why the call ended and how the last try failed.
-func (k *call) fault(outer, inner context.Context) error {
-	if outer.Err() != nil {
-		return context.Cause(outer)
+func (k *call) fault(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	last := k.last
-	if errors.Is(context.Cause(inner), errElapsed) {
+	if k.elapsed {
 		if last == nil {
 			last = errors.New("the server was down all the time")
 		}

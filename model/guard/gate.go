@@ -83,8 +83,8 @@ func (g *gate) state() (time.Time, <-chan struct{}) {
 	return g.downSince, g.changed
 }
 
-// through runs attempt when the breaker lets it, however long that takes.
-func (g *gate) through(ctx context.Context, attempt func() error) error {
+// through runs attempt when the breaker lets it, however long that takes, but not after end.
+func (g *gate) through(ctx context.Context, end time.Time, attempt func() error) error {
 	for {
 		_, changed := g.state()
 		_, err := g.breaker.Execute(func() (struct{}, error) { return struct{}{}, attempt() })
@@ -92,15 +92,18 @@ func (g *gate) through(ctx context.Context, attempt func() error) error {
 			return err
 		}
 		// The breaker opens half only when asked, so waiting for the change alone could be for ever.
-		t := time.NewTimer(g.probe + time.Millisecond)
+		t := time.NewTimer(min(g.probe+time.Millisecond, time.Until(end)))
 		select {
 		case <-changed:
 		case <-t.C:
 		case <-ctx.Done():
 		}
 		t.Stop()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return errLeft
+		case !time.Now().Before(end):
+			return errElapsed
 		}
 	}
 }

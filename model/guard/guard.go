@@ -143,12 +143,16 @@ func (c *Client) Get(ctx context.Context, path string, check func([]byte) error)
 	return c.do(ctx, "GET", path, "", nil, check)
 }
 
-func (c *Client) url(path string) string {
+// url is that of path, which may end with a query, below the endpoint.
+func (c *Client) url(path string) (*url.URL, error) {
 	u := *c.base
 	path, query, _ := strings.Cut(path, "?")
 	u.Path += path
 	u.RawQuery = strings.Trim(u.RawQuery+"&"+query, "&")
-	return u.String()
+	if strings.ContainsFunc(u.RawQuery, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return nil, errors.New("not a query")
+	}
+	return &u, nil
 }
 
 var (
@@ -174,5 +178,5 @@ func openGate(base *url.URL, width int, l limits) *gate {
 // calls are separate draws.
 func idempotencyKey() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
 
-// errElapsed is why a call's context ends when its total time is over.
+// errElapsed is why a call ends when its total time is over.
 var errElapsed = errors.New("total time is over")

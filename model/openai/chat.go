@@ -27,7 +27,8 @@ type chat struct {
 	probe  bool
 
 	// room bounds the requests that are written out: with pictures each is a megabyte, and many more
-	// may wait for the server than it takes.
+	// may wait for the server than it takes. It is as wide as the server's limit, so that who waited here
+	// seldom waits there again.
 	room *semaphore.Weighted
 
 	// most is how many choices a request may ask for, pictures what the probe with two pictures found.
@@ -58,7 +59,7 @@ func openChat(ctx context.Context, spec model.Spec) (model.Chat, error) {
 	}
 	c := &chat{
 		client: client, path: prefix + "/chat/completions", name: spec.Model, extra: extra,
-		room: semaphore.NewWeighted(2 * int64(cmp.Or(spec.Concurrency, guard.DefaultConcurrency))),
+		room: semaphore.NewWeighted(int64(cmp.Or(spec.Concurrency, guard.DefaultConcurrency))),
 		seed: seed == "yes", beams: beams, info: identity(spec, deterministic == "yes"), probe: probe != "off",
 	}
 	switch n {

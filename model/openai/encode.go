@@ -3,7 +3,6 @@ package openai
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -107,12 +106,30 @@ func finishChat(b []byte, n int, seed int64) []byte {
 	return append(out, '}')
 }
 
+// appendString writes s as a JSON string. It copies what needs no escape in whole stretches: a question is
+// some kilobytes of plain text, and encoding/json would look at each rune and copy it twice.
 func appendString(b []byte, s string) []byte {
-	text, err := json.Marshal(strings.ToValidUTF8(s, "\uFFFD"))
-	if err != nil {
-		panic(err) // strings always have a JSON form
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	b = append(b, '"')
+	from := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		default:
+			b = fmt.Appendf(b, `\u%04x`, c)
+		}
 	}
-	return append(b, text...)
+	b = append(b, s[from:]...)
+	return append(b, '"')
 }
 
 func appendFloat(b []byte, f float64) []byte { return strconv.AppendFloat(b, f, 'g', -1, 64) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/promptmill/promptmill/model"
 )
@@ -62,8 +63,12 @@ type exchange struct {
 	usage   model.Usage
 }
 
+// missing are the slots of the answers that are not there.
 func (x *exchange) missing() []slot {
-	var slots []slot
+	if x.complete() {
+		return nil
+	}
+	slots := make([]slot, 0, len(x.have))
 	for i, have := range x.have {
 		if !have {
 			slots = append(slots, slot{x.key, x.first + uint32(i)})
@@ -71,6 +76,8 @@ func (x *exchange) missing() []slot {
 	}
 	return slots
 }
+
+func (x *exchange) complete() bool { return !slices.Contains(x.have, false) }
 
 func (x *exchange) fill(first uint32, answers []model.Answer) {
 	for i, a := range answers {
@@ -83,7 +90,7 @@ func (x *exchange) fill(first uint32, answers []model.Answer) {
 
 // read takes the answers that the log has and returns the others.
 func (x *exchange) read(ctx context.Context) ([]slot, error) {
-	if len(x.missing()) == 0 {
+	if x.complete() {
 		return nil, nil
 	}
 	err := x.log.read(ctx, x.key, x.first, len(x.have), func(r record) (bool, error) {
@@ -92,7 +99,7 @@ func (x *exchange) read(ctx context.Context) ([]slot, error) {
 			return false, err
 		}
 		x.fill(r.first, answers)
-		return len(x.missing()) == 0, nil
+		return x.complete(), nil
 	})
 	return x.missing(), err
 }

@@ -31,6 +31,8 @@ const (
 type conn struct {
 	t   *Transport
 	net net.Conn
+	// raw is net's file descriptor; nil if it has none.
+	raw syscall.RawConn
 	r   *bufio.Reader
 	w   *bufio.Writer
 	// left is how many bytes may still be read before the body begins.
@@ -43,6 +45,9 @@ type conn struct {
 
 func newConn(t *Transport, nc net.Conn) *conn {
 	c := &conn{t: t, net: nc}
+	if sc, ok := nc.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn() // nil of one that is closed already
+	}
 	c.r, c.w = bufio.NewReader(c), bufio.NewWriterSize(nc, writeBuffer)
 	return c
 }
@@ -110,16 +115,11 @@ func (c *conn) readHead(req *http.Request) (*http.Response, error) {
 
 // quiet says that the server has neither closed an idle connection nor sent what nobody asked for.
 func (c *conn) quiet() bool {
-	sc, ok := c.net.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+	if c.raw == nil {
 		return false
 	}
 	var got error
-	err = raw.Read(func(fd uintptr) bool {
+	err := c.raw.Read(func(fd uintptr) bool {
 		var b [1]byte
 		_, got = syscall.Read(int(fd), b[:])
 		return true // do not wait
