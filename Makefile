@@ -1,9 +1,10 @@
-# promptmill: `make demo` runs the main job, `make test` the tests. Needs Go and a C compiler, and pip or npm once.
+# promptmill: `make demo` runs the whole loop on the tiny models, `make test` the tests. Needs Go and a C compiler, and pip or npm once.
 GO      ?= go
 OUT     ?= demo-out
+STUDY   ?= study-out
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: setup tiny build demo test test-formats test-trainers test-engines lint fmt bench golden
+.PHONY: setup tiny build demo study test test-formats test-trainers test-engines lint fmt bench golden
 
 setup: build ## fetch the modules that this platform needs, and ONNX Runtime by pip or npm
 	$(GO) list -deps -test ./... >/dev/null
@@ -12,21 +13,27 @@ setup: build ## fetch the modules that this platform needs, and ONNX Runtime by 
 build: ## bin/promptmill
 	$(GO) build -o bin/promptmill ./cmd/promptmill
 
-demo: build ## the main job on 256 real prompts and the tiny models; without ONNX Runtime on the procedural ones
-	@models=$$(bin/promptmill doctor --install >&2 && echo tiny || { echo "going on without ONNX Runtime: --models scene" >&2; echo scene; }) && \
-	set -x && bin/promptmill preference --recipe demo --models $$models --out $(OUT) && bin/promptmill report --out $(OUT)
+demo: build ## the whole loop on the tiny models; without ONNX Runtime, pairs of the procedural ones
+	-@bin/promptmill doctor --install >&2
+	bin/promptmill demo --out $(OUT)
+
+study: build ## the loop's settings chosen on the tiny models and tested, three seeds each; longer; writes docs/study
+	bin/promptmill doctor --install >&2
+	bin/promptmill study --recipe settings --out $(STUDY)
+	cat docs/study/prose.md $(STUDY)/study/settings/tables.md > docs/study/README.md
+	cp $(STUDY)/study/settings/results.json docs/study/results.json
 
 test: setup ## every test
 	$(GO) test ./...
 
-test-formats: build ## the demo's supervised sets in datasets and pyarrow, in an environment of their own
+test-formats: build ## every set of the demo in datasets, pyarrow and DuckDB, in an environment of their own
 	bench/formats/run.sh
 
 test-trainers: ## real TRL and LLaMA-Factory on tiny random models, on the CPU; fetches about 12 GB once
 	model/trainers/command/testdata/test_trainers.sh
 
 test-engines: ## the same rows in process, on a separate job server and on a real standalone Flink, whatever is killed; needs a JDK, Maven, pip
-	$(GO) test -tags engines -count=1 -timeout 15m -run 'TestJobServer|TestEngineFaults|TestFlink' -v ./cmd/promptmill
+	$(GO) test -tags engines -count=1 -timeout 40m -run 'TestEngines|TestSparkScript|TestFlink' -v ./cmd/promptmill
 
 tiny: setup ## train the embedded models from nothing into tiny-out (about an hour on one core) and measure them
 	bin/promptmill tiny train --out tiny-out

@@ -1,9 +1,10 @@
 // Bench measures promptmill on the work it is for and prints what it measured: ratios within one run,
 // with CPU and memory, because machines differ and drift.
 //
-//	go run ./bench            everything at a tenth of full size (about two minutes)
-//	go run ./bench -full      9,634 prompts and 327,000 calls (about ten minutes)
-//	go run ./bench http|sft|infer|train   one of them
+//	go run ./bench            everything at a tenth of full size
+//	go run ./bench -full      9,634 prompts and 327,000 calls, and the paper's 156,487 supervised rows
+//	go run ./bench http|sft|mixture|infer|train   one of them
+//	go run ./bench engines    what workers share and what an element costs on a local Flink; needs a JDK, Maven, pip
 //
 // It runs bin/promptmill as its own process, so what it prints is what the operating system counted. Its
 // files lie in TMPDIR and are removed at the end. On ext4 new files are dear for some minutes after
@@ -24,7 +25,7 @@ import (
 )
 
 func main() {
-	full := flag.Bool("full", false, "run at full size: 9,634 prompts, 327,000 calls")
+	full := flag.Bool("full", false, "run at full size: 9,634 prompts and 327,000 calls, 156,487 supervised rows")
 	bin := flag.String("bin", "bin/promptmill", "the promptmill `binary` to measure")
 	python := flag.String("python", "python3", "the `program` to run onnxruntime and PyTorch with, where they are there")
 	flag.Parse()
@@ -48,6 +49,8 @@ func run(ctx context.Context, args []string, bin, python string, full bool) erro
 		return bareChild(ctx, args[1])
 	case "serve": // a child of the http benchmark, so that the server's CPU is not the client's
 		return serveChild(ctx)
+	case "teach": // the server of the mixture benchmark
+		return teachChild(ctx)
 	case "infer-child":
 		return inferChild(ctx, args[1], args[2], args[3])
 	case "infer":
@@ -74,6 +77,9 @@ func run(ctx context.Context, args []string, bin, python string, full bool) erro
 		if err := benchSFT(ctx, bin, dir); err != nil {
 			return err
 		}
+		if err := benchMixture(ctx, bin, dir, full); err != nil {
+			return err
+		}
 		if err := benchHTTP(ctx, bin, dir, full); err != nil {
 			return err
 		}
@@ -83,10 +89,14 @@ func run(ctx context.Context, args []string, bin, python string, full bool) erro
 		return benchTrain(ctx, python)
 	case "sft":
 		return benchSFT(ctx, bin, dir)
+	case "mixture":
+		return benchMixture(ctx, bin, dir, full)
 	case "http":
 		return benchHTTP(ctx, bin, dir, full)
+	case "engines":
+		return benchEngines(ctx, bin, dir)
 	}
-	return fmt.Errorf("no benchmark %q: there are http, sft, infer and train", which)
+	return fmt.Errorf("no benchmark %q: there are http, sft, mixture, infer, train and engines", which)
 }
 
 // A cost is what one finished process took.

@@ -96,6 +96,8 @@ type Usage struct {
 	// Tokens are 0 where the server does not count them.
 	PromptTokens     int
 	CompletionTokens int
+	// Device is where the model ran if it runs in this process, as cpu or cuda:0; "" where it does not.
+	Device string
 }
 
 // Add adds v to u.
@@ -104,6 +106,9 @@ func (u *Usage) Add(v Usage) {
 	u.CacheHits += v.CacheHits
 	u.PromptTokens += v.PromptTokens
 	u.CompletionTokens += v.CompletionTokens
+	if v.Device != "" {
+		u.Device = v.Device // one process has one for each model
+	}
 }
 
 // A ChatResponse holds exactly N answers, in the order of their seeds.
@@ -117,6 +122,20 @@ type Chat interface {
 	// Chat returns req.N answers or an error; never fewer.
 	Chat(ctx context.Context, req ChatRequest) (ChatResponse, error)
 	Info() Info
+}
+
+// LogProber is a Chat that says how likely answers are.
+type LogProber interface {
+	// LogProbs returns, for each answer to a conversation, the natural logarithms of the probabilities of its tokens and
+	// of the end after them, at temperature 1.
+	LogProbs(ctx context.Context, messages []Message, answers []string) ([][]float64, error)
+}
+
+// Foldered is a Chat whose weights are files on this machine: what a trainer can start from, whatever the
+// backend calls it.
+type Foldered interface {
+	// Folder is where they are.
+	Folder() string
 }
 
 // An ImageRequest asks for one picture.

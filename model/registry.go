@@ -81,10 +81,15 @@ func OpenTrainer(ctx context.Context, spec Spec) (Trainer, error) {
 	return trainers.open(ctx, spec, "training", func(b Backend) func(context.Context, Spec) (Trainer, error) { return b.Trainer })
 }
 
+// ReleaseChats closes the open chat models that can be closed (by a method Close) and whose Spec is not kept: to open one
+// again is to load it again. Nothing may use them then.
+func ReleaseChats(keep func(Spec) bool) { chats.release(keep) }
+
 // opened holds one model per Spec: several bundles and stages share its weights and its limits.
 type opened[M any] struct {
-	mu sync.Mutex
-	m  map[string]M
+	mu    sync.Mutex
+	m     map[string]M
+	specs map[string]Spec
 }
 
 func (o *opened[M]) open(ctx context.Context, spec Spec, kind string, pick func(Backend) func(context.Context, Spec) (M, error)) (M, error) {
@@ -108,8 +113,22 @@ func (o *opened[M]) open(ctx context.Context, spec Spec, kind string, pick func(
 		return none, fmt.Errorf("open %s model %s: %w", kind, spec.Backend, err)
 	}
 	if o.m == nil {
-		o.m = map[string]M{}
+		o.m, o.specs = map[string]M{}, map[string]Spec{}
 	}
-	o.m[key] = m
+	o.m[key], o.specs[key] = m, spec
 	return m, nil
+}
+
+func (o *opened[M]) release(keep func(Spec) bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for key, spec := range o.specs {
+		c, ok := any(o.m[key]).(interface{ Close() })
+		if !ok || keep(spec) {
+			continue
+		}
+		c.Close()
+		delete(o.m, key)
+		delete(o.specs, key)
+	}
 }

@@ -8,8 +8,11 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/pipelines/prompts"
+	"github.com/promptmill/promptmill/pipelines/sft"
 	"github.com/promptmill/promptmill/transforms/conformance"
 	"github.com/promptmill/promptmill/transforms/heldout"
+	"github.com/promptmill/promptmill/transforms/snapshot"
 	"github.com/promptmill/promptmill/transforms/source"
 	"github.com/promptmill/promptmill/transforms/train"
 )
@@ -20,16 +23,32 @@ type Training struct {
 	Trainer model.Spec `json:"trainer" yaml:"trainer"`
 	// Start is the checkpoint that the first training starts from; "" is models.policy's model.
 	Start string `json:"start" yaml:"start"`
+	// Configurations are the rows of the supervised set that policy 0 of the loop is trained on: rewrite, and vision for
+	// trainers that take rows with and without pictures together.
+	Configurations []string `json:"configurations" yaml:"configurations"`
 	// AllowOffPolicy trains on pairs that another policy made.
 	AllowOffPolicy bool `json:"allow_off_policy" yaml:"allow_off_policy"`
 	// Placeholders is how texts refer to pictures: either, implied or explicit.
 	Placeholders string `json:"placeholders" yaml:"placeholders"`
+	// ContextWindow is how many tokens a row may have, ImageTokens how many of them a picture takes; 0 is what the
+	// start's folder says, if it is on this machine, and none.
+	ContextWindow int `json:"context_window" yaml:"context_window"`
+	ImageTokens   int `json:"image_tokens" yaml:"image_tokens"`
+	// OnInterrupt is what becomes of a running job when the command is interrupted: leave or cancel.
+	OnInterrupt string `json:"on_interrupt" yaml:"on_interrupt"`
 	// Attempt is raised to train again what failed.
 	Attempt int `json:"attempt" yaml:"attempt"`
 	// Poll is the longest time between two looks at a job.
 	Poll time.Duration `json:"poll" yaml:"poll"`
 	SFT  train.Params  `json:"sft" yaml:"sft"`
 }
+
+// Values of Training.
+const (
+	// LeaveJob lets a job go on, so that the same command finds it; CancelJob ends it.
+	LeaveJob  = "leave"
+	CancelJob = "cancel"
+)
 
 // Values of SelfReward.
 const (
@@ -52,7 +71,9 @@ type SelfReward struct {
 	Iterations []Iteration `json:"iterations" yaml:"iterations"`
 	// Oversample is how many prompts the first round takes for each pair that is wanted.
 	Oversample float64 `json:"oversample" yaml:"oversample"`
-	// JudgmentPairs is how many pairs of the judge's own answers an iteration adds. No version makes any yet.
+	// JudgmentPairs is how many pairs of the judge's own answers an iteration adds at most, the first by rank; 0 adds
+	// none. They are the policy's only where it is its own judge. Section judgment_pairs says how they are asked for,
+	// gates.min_judgment_accuracy whether they count.
 	JudgmentPairs int64 `json:"judgment_pairs" yaml:"judgment_pairs"`
 	Guard         Guard `json:"guard" yaml:"guard"`
 }
@@ -76,6 +97,17 @@ type Guard struct {
 	MinDistinct float64 `json:"min_distinct" yaml:"min_distinct"`
 	// MaxFailures bounds the part of the judge's answers of an iteration that did not parse, retries included.
 	MaxFailures float64 `json:"max_failures" yaml:"max_failures"`
+	// MaxKL bounds the mean of how much likelier, in nats a token, the policy finds its own sampled texts than policy 0
+	// does. The policy's backend must tell log-probabilities.
+	MaxKL float64 `json:"max_kl" yaml:"max_kl"`
+}
+
+// Gates are what a run must satisfy to be published, and what pairs to be trained on.
+type Gates struct {
+	snapshot.Gates `yaml:",inline"`
+	// MinJudgmentAccuracy is what the 95% interval of the judge of judgments' accuracy on held-out items must be above;
+	// else its pairs are left out. A coin has .5.
+	MinJudgmentAccuracy float64 `json:"min_judgment_accuracy,omitzero" yaml:"min_judgment_accuracy"`
 }
 
 // Metrics are the measurements of each policy on held-out prompts.
@@ -85,6 +117,14 @@ type Metrics struct {
 	Prompts source.Config `json:"prompts" yaml:"prompts"`
 	// Limit takes the first so many prompts by hash rank; 0 takes all.
 	Limit int64 `json:"limit" yaml:"limit"`
+	// Part takes a half of the prompts by the hash of their text: validation or test; "" takes all.
+	Part string `json:"part,omitzero" yaml:"part"`
+	// Seed is that of all measurements, so that loops of other seeds are measured on the same prompts and pictures;
+	// 0 takes the recipe's.
+	Seed int64 `json:"seed,omitzero" yaml:"seed"`
+	// Judge asks every policy, as the judge, about audit.facts, and to tell its right answers about them from irrelevant
+	// ones.
+	Judge bool `json:"judge,omitzero" yaml:"judge"`
 	// Draws is how often each prompt is rewritten and drawn, with other seeds.
 	Draws int `json:"draws" yaml:"draws"`
 	// Beam are options of the policy that make it search for the likeliest answer at temperature 0; none: it is
@@ -117,6 +157,13 @@ func (r *Recipe) validateLoop() error {
 	check(t.Trainer.Backend != "", "training.trainer.backend", "empty; name a trainer, such as command")
 	check(slices.Contains([]string{conformance.Either, conformance.Implied, conformance.Explicit}, t.Placeholders), "training.placeholders",
 		"%q is not either, implied or explicit", t.Placeholders)
+	check(len(t.Configurations) > 0, "training.configurations", "none; [rewrite] are the pairs alone")
+	for i, c := range t.Configurations {
+		check(c == sft.Rows || c == sft.Vision, fmt.Sprintf("training.configurations[%d]", i), "%q is not %s or %s", c, sft.Rows, sft.Vision)
+	}
+	check(t.ContextWindow >= 0, "training.context_window", "%d is negative; 0 takes that of the start's folder", t.ContextWindow)
+	check(t.ImageTokens >= 0, "training.image_tokens", "%d is negative; give the tokens of one picture", t.ImageTokens)
+	check(t.OnInterrupt == LeaveJob || t.OnInterrupt == CancelJob, "training.on_interrupt", "%q is not leave or cancel", t.OnInterrupt)
 	check(t.Attempt >= 0, "training.attempt", "%d is negative; 0 is the first", t.Attempt)
 	check(t.Poll > 0, "training.poll", "%v is not above 0; 10s is kind to a server", t.Poll)
 	errs = append(errs, t.SFT.Validate("training.sft"), r.DPO.Validate("dpo"))
@@ -133,7 +180,8 @@ func (r *Recipe) validateLoop() error {
 		check(i == 0 || it.Pairs == 0 || it.Pairs >= l.Iterations[i-1].Pairs, at+".pairs", "%d is less than before; iterations take growing prefixes of one order", it.Pairs)
 	}
 	check(l.Oversample >= 1 && l.Oversample <= 100, "selfreward.oversample", "%v is not in 1..100; 1.1 takes a tenth more prompts than pairs", l.Oversample)
-	check(l.JudgmentPairs == 0, "selfreward.judgment_pairs", "%d cannot be made yet: their judge's accuracy on held-out items, which must beat a coin, is not measured; set 0", l.JudgmentPairs)
+	check(l.JudgmentPairs >= 0, "selfreward.judgment_pairs", "%d is negative; 0 adds none", l.JudgmentPairs)
+	check(r.Gates.MinJudgmentAccuracy >= 0 && r.Gates.MinJudgmentAccuracy < 1, "gates.min_judgment_accuracy", "%v is not at least 0 and below 1; a coin has 0.5", r.Gates.MinJudgmentAccuracy)
 	for _, g := range []struct {
 		name string
 		x    float64
@@ -141,6 +189,7 @@ func (r *Recipe) validateLoop() error {
 	}{{"min_length", l.Guard.MinLength, 1}, {"max_length", l.Guard.MaxLength, 1000}, {"min_distinct", l.Guard.MinDistinct, 1}, {"max_failures", l.Guard.MaxFailures, 1}} {
 		check(g.x >= 0 && g.x <= g.high, "selfreward.guard."+g.name, "%v is not in 0..%v; 0 is off", g.x, g.high)
 	}
+	check(l.Guard.MaxKL >= 0, "selfreward.guard.max_kl", "%v is negative; 0 is off", l.Guard.MaxKL)
 	check(l.Guard.MaxLength == 0 || l.Guard.MaxLength > 1, "selfreward.guard.max_length", "%v is not above 1, the length of policy 0", l.Guard.MaxLength)
 	return errors.Join(append(errs, r.validateMetrics(m))...)
 }
@@ -153,6 +202,7 @@ func (r *Recipe) validateMetrics(m Metrics) error {
 		}
 	}
 	check(m.Limit >= 0, "metrics.limit", "%d is negative; 0 takes all prompts", m.Limit)
+	check(slices.Contains([]string{"", prompts.Validation, prompts.Test}, m.Part), "metrics.part", "%q is not %s or %s; empty takes all prompts", m.Part, prompts.Validation, prompts.Test)
 	check(m.Draws >= 1 && m.Draws <= 100, "metrics.draws", "%d is not in 1..100", m.Draws)
 	check(m.Resamples >= 100 && m.Resamples <= 1_000_000, "metrics.resamples", "%d is not in 100..1000000; 2000 do for two digits", m.Resamples)
 	seen := map[string]bool{}
@@ -173,8 +223,9 @@ func (r *Recipe) validateMetrics(m Metrics) error {
 func (r *Recipe) DecidesLoop() *Recipe {
 	c := r.Decides()
 	c.Training, c.DPO, c.SelfReward, c.Metrics = r.Training, r.DPO, r.SelfReward, r.Metrics
-	c.Training.Trainer, c.Training.Poll, c.Training.Attempt, c.SelfReward.Name = decides(r.Training.Trainer), 0, 0, ""
+	c.Training.Trainer, c.Training.Poll, c.Training.Attempt, c.Training.OnInterrupt, c.SelfReward.Name = decides(r.Training.Trainer), 0, 0, "", ""
 	c.SelfReward.Guard = Guard{}
+	c.Gates.MinJudgmentAccuracy = r.Gates.MinJudgmentAccuracy
 	c.Metrics.Scorers = slices.Clone(r.Metrics.Scorers)
 	for i := range c.Metrics.Scorers {
 		c.Metrics.Scorers[i].Model = decides(c.Metrics.Scorers[i].Model)
@@ -182,14 +233,40 @@ func (r *Recipe) DecidesLoop() *Recipe {
 	return c
 }
 
-// MetricsHeldOut joins a fault for each input of the metrics that is not kept out of training: what a loop measures
-// itself on. Jobs that measure nothing need not ask.
-func (r *Recipe) MetricsHeldOut() error {
+// MetricsSeed is the seed of all measurements.
+func (r *Recipe) MetricsSeed() int64 {
+	if r.Metrics.Seed != 0 {
+		return r.Metrics.Seed
+	}
+	return r.Seed
+}
+
+// LoopFaults joins what is wrong with a valid recipe for a loop alone: inputs of the metrics that are not kept out of
+// training, measurements without what they are of, and judgment pairs that could not count.
+func (r *Recipe) LoopFaults() error {
 	var errs []error
 	for i, in := range r.Metrics.Prompts.Inputs {
 		if !slices.ContainsFunc(r.Heldout.Benchmarks, func(b heldout.Benchmark) bool { return b.Path == in.Path }) {
 			errs = append(errs, fmt.Errorf("metrics.prompts.inputs[%d].path: %s is not among heldout.benchmarks: add it there, or the policies are measured on what they were trained on", i, in.Path))
 		}
+	}
+	check := func(ok bool, path, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(path+": "+format, args...))
+		}
+	}
+	l, measured := r.SelfReward, len(r.Metrics.Prompts.Inputs) > 0
+	check(!measured || !r.Metrics.Judge || len(r.Audit.Facts) > 0, "metrics.judge", "there are no audit.facts to ask about; name some, or set it to false")
+	check(l.Guard.MaxKL == 0 || measured, "selfreward.guard.max_kl", "there are no metrics.prompts to measure it on; name some, or set 0")
+	const pairs = "selfreward.judgment_pairs"
+	switch n := l.JudgmentPairs; {
+	case n == 0:
+	case l.Reward != RewardSelf:
+		check(false, pairs, "%d pairs of the judge's own answers, but selfreward.reward is %s: they would not be the policy's; set 0", n, l.Reward)
+	case r.JudgmentPairs.Asked == 0:
+		check(false, pairs, "%d, but judgment_pairs.asked is 0: say about how many candidates to ask, or set 0", n)
+	default:
+		check(measured && r.Metrics.Judge, pairs, "%d, but metrics.judge is false or there are no metrics.prompts, so whether the judge of judgments is above gates.min_judgment_accuracy is not measured; turn it on, or set 0", n)
 	}
 	return errors.Join(errs...)
 }

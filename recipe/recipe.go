@@ -21,19 +21,18 @@ import (
 	"github.com/promptmill/promptmill/transforms/metajudge"
 	"github.com/promptmill/promptmill/transforms/prefer"
 	"github.com/promptmill/promptmill/transforms/rewrite"
-	"github.com/promptmill/promptmill/transforms/snapshot"
 	"github.com/promptmill/promptmill/transforms/source"
 	"github.com/promptmill/promptmill/transforms/teacher"
 	"github.com/promptmill/promptmill/transforms/template"
 	"github.com/promptmill/promptmill/transforms/train"
 )
 
-//go:embed paper.yaml demo.yaml
+//go:embed paper.yaml demo.yaml tiny.yaml init.yaml
 var builtin embed.FS
 
 // Builtin are the names of the embedded recipes: paper has the paper's numbers, demo runs in a minute
-// on the procedural models. Every other recipe extends one of them; paper is the default.
-func Builtin() []string { return []string{"paper", "demo"} }
+// on the tiny models, init is the same from untaught weights on, and tiny has what these were taught. Every other recipe extends one of them; paper is the default.
+func Builtin() []string { return []string{"paper", "demo", "tiny", "init"} }
 
 // A Recipe says everything that decides what a job makes. Its sections are the transforms' own settings.
 type Recipe struct {
@@ -62,9 +61,9 @@ type Recipe struct {
 	Judgment   judgment.Config   `json:"judgment,omitzero" yaml:"judgment"`
 	Audit      Audit             `json:"audit,omitzero" yaml:"audit"`
 
-	SFT     SFT            `json:"sft" yaml:"sft"`
-	Parquet Parquet        `json:"parquet" yaml:"parquet"`
-	Gates   snapshot.Gates `json:"gates" yaml:"gates"`
+	SFT     SFT     `json:"sft" yaml:"sft"`
+	Parquet Parquet `json:"parquet" yaml:"parquet"`
+	Gates   Gates   `json:"gates" yaml:"gates"`
 
 	Training   Training     `json:"training" yaml:"training"`
 	DPO        train.Params `json:"dpo" yaml:"dpo"`
@@ -140,7 +139,7 @@ func Load(nameOrFile string, assignments []string) (*Recipe, *Document, error) {
 	} else {
 		var err error
 		if text, err = os.ReadFile(nameOrFile); err != nil {
-			return nil, nil, fmt.Errorf("recipe: %w; name a file or one of the embedded recipes, %s", err, strings.Join(Builtin(), " and "))
+			return nil, nil, fmt.Errorf("recipe: %w; name a file or one of the embedded recipes, %s", err, strings.Join(Builtin(), ", "))
 		}
 	}
 	doc, err := Parse(file, text)
@@ -167,7 +166,7 @@ func (r *Recipe) Bind(cache string) error {
 	if err != nil {
 		return err
 	}
-	r.Prompts.Seed, r.Pairs.Seed, r.Metrics.Prompts.Seed, r.Dedup.Seed = r.Seed, r.Seed, r.Seed, r.Seed
+	r.Prompts.Seed, r.Pairs.Seed, r.Metrics.Prompts.Seed, r.Dedup.Seed = r.Seed, r.Seed, r.MetricsSeed(), r.Seed
 	r.Rewrite.Model, r.Rewrite.Cache, r.Rewrite.Seed, r.Rewrite.Template = r.Models.Policy, cache, r.Seed, set.Rewrite
 	r.Imagegen.Model, r.Imagegen.Cache, r.Imagegen.Seed = r.Models.Images, cache, r.Seed
 	r.Judge.Model, r.Judge.Cache, r.Judge.Seed, r.Judge.Templates = r.Models.Judge, cache, r.Seed, set
@@ -255,7 +254,7 @@ func (m *moved) Unwrap() error { return m.err }
 // rest on it.
 func (r *Recipe) Decides() *Recipe {
 	c := *r
-	c.Name, c.Plan, c.Gates, c.Parquet = "", Plan{}, snapshot.Gates{}, Parquet{}
+	c.Name, c.Plan, c.Gates, c.Parquet = "", Plan{}, Gates{}, Parquet{}
 	c.Engine = engine.Config{}
 	c.SFT, c.Evaluation, c.Teacher, c.Judgment, c.Audit = SFT{ValidationPermille: r.SFT.ValidationPermille}, evaluation.Config{}, teacher.Config{}, judgment.Config{}, Audit{}
 	c.Training, c.DPO, c.SelfReward, c.Metrics = Training{}, train.Params{}, SelfReward{}, Metrics{}

@@ -69,6 +69,10 @@ func missing(path string, t reflect.Type, v any) []string {
 		if key == "-" || strings.Contains(opts, "omitempty") {
 			continue
 		}
+		if opts == "inline" {
+			out = append(out, missing(path, f.Type, v)...)
+			continue
+		}
 		at := strings.TrimPrefix(path+"."+key, ".")
 		value, ok := m[key]
 		if !ok {

@@ -43,19 +43,14 @@ type Audit struct {
 	InFlight    int     `json:"in_flight" yaml:"in_flight"`
 }
 
-// bindSupervised hands the sections evaluation, teacher, judgment and audit what they share. A template set without
-// cues is no teacher's: rows are then asked and kept in the words of the paper's set, because an answer belongs to
-// the question in whose form it was given.
+// bindSupervised hands the sections evaluation, teacher, judgment and audit what they share. The teacher is asked in the
+// words in which its rows are kept, because an answer belongs to the question in whose form it was given.
 func (r *Recipe) bindSupervised(cache string, set template.Set) {
 	for i := range r.Audit.Facts {
 		r.Audit.Facts[i] = r.bindPart(r.Audit.Facts[i], cache)
 	}
-	words := set
-	if words.TeacherPick.User == "" {
-		words = template.Paper()
-	}
 	t, e, j := &r.Teacher, &r.Evaluation, &r.Judgment
-	t.Model, t.Cache, t.Seed, t.Questions, t.Stored = r.Models.Teacher, cache, r.Seed, words, words
+	t.Model, t.Cache, t.Seed, t.Questions, t.Stored = r.Models.Teacher, cache, r.Seed, set, set
 	t.Aspects = nil
 	for i, p := range e.Parts {
 		e.Parts[i] = r.bindPart(p, cache)
@@ -64,7 +59,7 @@ func (r *Recipe) bindSupervised(cache string, set template.Set) {
 		}
 	}
 	e.Teacher, e.Heldout, e.Cache, e.Seed = *t, r.Heldout, cache, r.Seed
-	j.Judgment.Model, j.Judgment.Questions, j.Judgment.Stored = t.Model, words, words
+	j.Judgment.Model, j.Judgment.Questions, j.Judgment.Stored = t.Model, set, set
 	j.Judgment.Temperature, j.Judgment.TopP, j.Judgment.MaxTokens, j.Judgment.InFlight = t.Temperature, t.TopP, t.MaxTokens, t.InFlight
 	j.Judgment.Retries = min(t.Retries, 10)
 	j.Cache, j.Seed = cache, r.Seed

@@ -40,7 +40,7 @@ func newRoot(out, errw io.Writer) *cobra.Command {
 		Long: `promptmill builds preference data for self-rewarding training of prompt rewriters:
 rewrites sampled, pictures drawn, judged three ways three times, best and worst kept.
 
-Start with:  promptmill preference --recipe demo --out demo-out`,
+Start with:  promptmill demo --out demo-out`,
 		SilenceUsage: true, SilenceErrors: true,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			a.setLogs()
@@ -54,7 +54,7 @@ Start with:  promptmill preference --recipe demo --out demo-out`,
 	root.PersistentFlags().BoolVar(&a.flags.json, "json", false, "print the result as one line of JSON on standard output")
 	root.PersistentFlags().BoolVarP(&a.flags.quiet, "quiet", "q", false, "no progress, no logs below warnings")
 	root.PersistentFlags().BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what the engine does, too")
-	root.AddCommand(a.preferenceCmd(), a.sftCmd(), a.evaluationCmd(), a.judgmentCmd(), a.auditCmd(), a.trainCmd(), a.selfrewardCmd(), a.planCmd(), a.recipeCmd(), a.snapshotsCmd(), a.verifyCmd(), a.exportCmd(), a.replayCmd(), a.doctorCmd(), a.reportCmd(), a.serveCmd(), a.workerPoolCmd(), a.jobsCmd(), a.tinyCmd())
+	root.AddCommand(a.demoCmd(), a.preferenceCmd(), a.sftCmd(), a.evaluationCmd(), a.judgmentCmd(), a.auditCmd(), a.trainCmd(), a.selfrewardCmd(), a.studyCmd(), a.planCmd(), a.recipeCmd(), a.snapshotsCmd(), a.gcCmd(), a.verifyCmd(), a.exportCmd(), a.replayCmd(), a.doctorCmd(), a.reportCmd(), a.serveCmd(), a.workerPoolCmd(), a.jobsCmd(), a.tinyCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	// Cobra's own errors about arguments are faults of the command line too.

@@ -14,17 +14,21 @@ import (
 	"github.com/promptmill/promptmill/pipelines/evaluation"
 	"github.com/promptmill/promptmill/pipelines/preference"
 	report "github.com/promptmill/promptmill/transforms/audit"
+	"github.com/promptmill/promptmill/transforms/judge"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 )
 
 func (a *app) auditCmd() *cobra.Command {
 	var version string
+	var answers int64
 	c := &cobra.Command{
 		Use:   "audit",
 		Short: "Say how far the judge can be trusted: order, length, failures, agreement with people",
 		Long: `audit asks models.judge about facts, without any hint and in both orders, and reports how often it agrees with
-people, how often the order decides, how its scores are spread and which answers do not parse. With --version it asks
-nothing and reports what the judge of a preference set said there.
+people, how often the order decides, how its scores are spread and which answers do not parse. With --answers it also
+has the judge compare its own answers with the teacher's of the evaluation set, which it builds if it is not there:
+does it prefer its own, or the longer? With --version it asks nothing and reports what the judge of a preference set
+said there.
 
   promptmill audit --recipe demo --models scene --out data`,
 		Args: cobra.NoArgs,
@@ -34,16 +38,19 @@ nothing and reports what the judge of a preference set said there.
 				return err
 			}
 			defer func() { err = j.closeLog(ctx, err) }()
-			return j.audit(ctx, version)
+			return j.audit(ctx, version, answers)
 		}),
 	}
 	a.jobFlags(c)
+	a.shortFlag(c)
 	c.Flags().StringVar(&version, "version", "", "audit a version of the preference set: a number, a run id, or latest")
+	c.Flags().Int64Var(&answers, "answers", 0, "have the judge compare its own answers with so many of the evaluation set")
+	c.MarkFlagsMutuallyExclusive("version", "answers")
 	return c
 }
 
-// audit runs the audit of facts, or of a version of the preference set, and prints its report.
-func (j *job) audit(ctx context.Context, version string) error {
+// audit runs the audit of facts and of so many answers, or of a version of the preference set, and prints its report.
+func (j *job) audit(ctx context.Context, version string, answers int64) error {
 	const set = "audit"
 	c := audit.Config{Seed: j.recipe.Seed}
 	var h snapshot.Header
@@ -62,7 +69,20 @@ func (j *job) audit(ctx context.Context, version string) error {
 		if err != nil {
 			return usageError{j.doc.Locate(err)}
 		}
-		h = j.header(set, j.runID(set, files, j.recipe.DecidesAudit()))
+		decides := []any{set, files, j.recipe.DecidesAudit()}
+		var parents []snapshot.Parent
+		if answers > 0 {
+			e, err := j.evaluationSet(ctx, false)
+			if err != nil {
+				return err
+			}
+			parents = append(parents, snapshot.Parent{Set: e.Set, RunID: e.RunID, Digest: e.Digest})
+			decides = append(decides, answers, parents)
+			c.Answers, c.AnswerRows = shardsOf(e.Shards, evaluation.Items), answers
+			total += 2 * min(answers, e.Rows[evaluation.Items])
+		}
+		h = j.header(set, j.runID(decides...))
+		h.Parents = parents
 		c.Parts, c.Audit = parts, j.recipe.AuditConfig()
 		if c.Totals, err = audit.Totals(ctx, parts); err != nil {
 			return err
@@ -101,7 +121,7 @@ func printAudit(w io.Writer, r report.Report) error {
 			fmt.Fprintf(t, "%g: %d  ", b.Score, b.N)
 		}
 		fmt.Fprintln(t)
-		if o := a.Orders; o != (report.Orders{}) {
+		if o := a.Orders; o != (judge.Orders{}) {
 			fmt.Fprintf(t, "  order\t%.1f%% flips (%d same, %d for Image 1, %d for Image 2, %d undecided, %d unread)\n",
 				100*o.FlipRate, o.Same, o.Image1, o.Image2, o.Undecided, o.Unread)
 		}

@@ -117,7 +117,7 @@ func (j *job) evaluationSet(ctx context.Context, own bool) (snapshot.Manifest, e
 		stored, _ := c.Teacher.Stored.Task(aspect)
 		h.Templates = append(h.Templates, stored.ID)
 	}
-	c.Sink, c.Gates = j.sink(h), j.recipe.Gates
+	c.Sink, c.Gates = j.sink(h), j.recipe.Gates.Gates
 	if n := j.flags.parallelism; n > 0 {
 		c.Teacher.InFlight = n
 	}

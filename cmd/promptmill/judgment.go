@@ -54,7 +54,7 @@ func (j *job) judgmentSet(ctx context.Context, own bool) (snapshot.Manifest, err
 		h.Templates = append(h.Templates, stored.ID)
 	}
 	c.Evaluations = shardsOf(e.Shards, evaluation.Items)
-	c.Sink, c.Gates = j.sink(h), j.recipe.Gates
+	c.Sink, c.Gates = j.sink(h), j.recipe.Gates.Gates
 	if n := j.flags.parallelism; n > 0 {
 		c.Judgment.InFlight = n
 	}

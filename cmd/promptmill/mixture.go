@@ -19,7 +19,7 @@ func (j *job) mixture(ctx context.Context) (snapshot.Manifest, error) {
 	const set = "sft"
 	var none snapshot.Manifest
 	r := j.recipe
-	decides := []any{set, r.SFT, j.flags.allowShort, r.Rewrite.Template, r.Seed}
+	decides := []any{set, r.SFT, j.flags.allowShort, r.Rewrite.Template, r.Rewrite.Continues, r.Seed}
 	var pairs, rest []any
 	var err error
 	if r.SFT.Has(schemas.TaskRewrite) {
@@ -39,9 +39,9 @@ func (j *job) mixture(ctx context.Context) (snapshot.Manifest, error) {
 		return m, nil
 	}
 	m := sft.Mixture{
-		RewriteRows: r.SFT.RewriteRows, AllowShort: j.flags.allowShort, Mix: mix.Config{Rewrite: r.Rewrite.Template},
+		RewriteRows: r.SFT.RewriteRows, AllowShort: j.flags.allowShort, Mix: mix.Config{Rewrite: r.Rewrite.Template, Continues: r.Rewrite.Continues},
 		ValidationPermille: r.SFT.ValidationPermille, ShardRows: r.Parquet.ShardRows, VisionShardRows: r.Evaluation.ShardRows,
-		Cache: j.cache, Seed: r.Seed, Sink: j.sink(h), Gates: r.Gates,
+		Cache: j.cache, Seed: r.Seed, Sink: j.sink(h), Gates: r.Gates.Gates,
 	}
 	part := func(task string, build func(context.Context) (snapshot.Manifest, error), into **snapshot.Manifest) {
 		if err != nil || !r.SFT.Has(task) {

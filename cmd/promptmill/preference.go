@@ -78,7 +78,7 @@ func (j *job) preference(ctx context.Context, command string) (err error) {
 	}
 	cfg.Prompts = parquetio.ReadConfig{Store: j.st.URL(), Shards: shardsOf(p.Shards, prompts.Rows), Limit: total}
 	cfg.Sink, cfg.ShardRows = j.sink(h), j.recipe.Parquet.ShardRows
-	cfg.Snapshot = snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates}
+	cfg.Snapshot = snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates.Gates}
 	j.say("%d prompts x %d candidates, judged on %d aspects x %d samples; run %s", total, cfg.Rewrite.Candidates,
 		len(cfg.Judge.Aspects), cfg.Judge.Samples, runID)
 
@@ -119,8 +119,8 @@ func (j *job) promptSet(ctx context.Context, inputs string) (snapshot.Manifest, 
 		Source: j.recipe.Prompts, Heldout: j.recipe.Heldout, Dedup: j.recipe.Dedup,
 		// One file: a prefix by rank is then a range of row groups, which are small so that each is a
 		// unit of work.
-		Sink:     parquetio.WriteConfig{Store: j.st.URL(), Dir: snapshot.RunDir(h.Set, h.RunID), Seed: j.recipe.Seed, Buckets: 1, RowGroup: 256},
-		Snapshot: snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates},
+		Sink:     parquetio.WriteConfig{Store: j.st.URL(), Dir: snapshot.RunDir(h.Set, h.RunID), Seed: j.recipe.Seed, Buckets: 1, RowGroup: 64},
+		Snapshot: snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates.Gates},
 	}
 	records, err := source.Estimate(ctx, cfg.Source)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -39,7 +40,11 @@ goes on at the step that the last one was in.
 			if err != nil {
 				return err
 			}
-			return j.selfreward(ctx, from, until)
+			state, err := j.loop(ctx, from, until)
+			if err != nil {
+				return err
+			}
+			return j.looped(ctx, "selfreward", state)
 		}),
 	}
 	a.loopFlags(c)
@@ -68,24 +73,24 @@ func (a *app) loopFlags(c *cobra.Command) {
 	c.Flags().StringVar(&a.flags.out, "out", "", "`directory` or URL of the store of the loop")
 }
 
-// selfreward runs the loop and says what it made.
-func (j *job) selfreward(ctx context.Context, from, until string) (err error) {
+// loop runs the loop from and to a step, and returns its state.
+func (j *job) loop(ctx context.Context, from, until string) (state selfreward.State, err error) {
 	if n := j.flags.parallelism; n > 0 {
 		j.recipe.Rewrite.InFlight, j.recipe.Imagegen.InFlight, j.recipe.Judge.InFlight = n, n, n
 	}
-	if err := j.recipe.MetricsHeldOut(); err != nil {
-		return usageError{j.doc.Locate(err)}
+	if err := j.recipe.LoopFaults(); err != nil {
+		return state, usageError{j.doc.Locate(err)}
 	}
 	inputs, err := j.promptInputs(ctx)
 	if err != nil {
-		return err
+		return state, err
 	}
 	defer func() { err = j.closeLog(ctx, err) }()
 	l := &selfreward.Loop{
 		Recipe: j.recipe, LogicalDate: j.flags.logicalDate, Store: j.st, Cache: j.cache,
 		Header: j.header, Say: j.say,
 		Ensure: func(ctx context.Context, h snapshot.Header, stage string, total int64, graph func(beam.Scope)) (snapshot.Manifest, error) {
-			m, _, err := j.ensure(ctx, build{header: h, what: h.Set, stage: stage, total: total, graph: graph})
+			m, _, err := j.ensure(ctx, build{header: h, what: h.Set, stage: stage, total: total, shared: !strings.HasPrefix(h.Set, "loop/"), graph: graph})
 			return m, err
 		},
 		Prompts: func(ctx context.Context) (snapshot.Manifest, error) { return j.promptSet(ctx, inputs) },
@@ -95,16 +100,16 @@ func (j *job) selfreward(ctx context.Context, from, until string) (err error) {
 		j.day = l.LogicalDate
 		return j.sftSet(ctx)
 	}
-	state, err := l.Run(ctx, from, until)
+	state, err = l.Run(ctx, from, until)
 	switch {
 	case errors.Is(err, selfreward.ErrNoStep), errors.Is(err, selfreward.ErrOtherRecipe):
-		return usageError{err}
+		err = usageError{err}
+	case errors.Is(err, selfreward.ErrUnfit):
+		err = usageError{j.doc.Locate(err)}
 	case errors.Is(err, selfreward.ErrCollapsed):
-		return fmt.Errorf("%w: %w", snapshot.ErrGate, err)
-	case err != nil:
-		return err
+		err = fmt.Errorf("%w: %w", snapshot.ErrGate, err)
 	}
-	return j.looped(ctx, state)
+	return state, err
 }
 
 // heldoutSet returns the prompts that policies are measured on, building the set if it is not there.
@@ -114,11 +119,11 @@ func (j *job) heldoutSet(ctx context.Context) (snapshot.Manifest, error) {
 	if err != nil {
 		return snapshot.Manifest{}, err
 	}
-	h := j.header("heldout", "h-"+digest("heldout", files, src, j.recipe.Seed)[:16])
+	h := j.header("heldout", "h-"+digest("heldout", files, src, j.recipe.MetricsSeed(), j.recipe.Metrics.Part)[:16])
 	cfg := prompts.Config{
-		Source: src, Heldout: heldout.Config{}, Dedup: dedup.Config{Mode: dedup.ModeExact, Seed: j.recipe.Seed},
-		Sink:     parquetio.WriteConfig{Store: j.st.URL(), Dir: snapshot.RunDir(h.Set, h.RunID), Seed: j.recipe.Seed, Buckets: 1, RowGroup: 256},
-		Snapshot: snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates},
+		Source: src, Heldout: heldout.Config{}, Dedup: dedup.Config{Mode: dedup.ModeExact, Seed: src.Seed}, Part: j.recipe.Metrics.Part,
+		Sink:     parquetio.WriteConfig{Store: j.st.URL(), Dir: snapshot.RunDir(h.Set, h.RunID), Seed: src.Seed, Buckets: 1, RowGroup: 256},
+		Snapshot: snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates.Gates},
 	}
 	cfg.Snapshot.Gates.MinRows = map[string]int64{prompts.Rows: 1}
 	m, _, err := j.ensure(ctx, build{
@@ -131,20 +136,22 @@ func (j *job) heldoutSet(ctx context.Context) (snapshot.Manifest, error) {
 // A loopSummary says how far a loop has come and what it made.
 type loopSummary struct {
 	summary
-	Loop    string            `json:"loop"`
-	Weights string            `json:"weights"`
-	Report  string            `json:"report,omitempty"`
-	Stages  []metrics.Stage   `json:"stages"`
-	Steps   []selfreward.Step `json:"steps"`
+	Loop    string `json:"loop"`
+	Weights string `json:"weights"`
+	Report  string `json:"report,omitempty"`
+	// Galleries are the pages with each iteration's pairs and their pictures.
+	Galleries []string          `json:"galleries,omitempty"`
+	Stages    []metrics.Stage   `json:"stages"`
+	Steps     []selfreward.Step `json:"steps"`
 }
 
 // looped prints what a loop made so far.
-func (j *job) looped(ctx context.Context, state selfreward.State) error {
+func (j *job) looped(ctx context.Context, command string, state selfreward.State, galleries ...string) error {
 	stages, err := selfreward.Stages(ctx, j.st, j.recipe, state)
 	if err != nil {
 		return err
 	}
-	s := loopSummary{Loop: state.Name, Weights: state.Weights(), Stages: stages, Steps: state.Steps}
+	s := loopSummary{Loop: state.Name, Weights: state.Weights(), Stages: stages, Steps: state.Steps, Galleries: galleries}
 	rows := map[string]int64{}
 	var runs []snapshot.Manifest
 	for _, step := range state.Steps {
@@ -161,9 +168,9 @@ func (j *job) looped(ctx context.Context, state selfreward.State) error {
 		}
 	}
 	if len(runs) > 0 {
-		s.summary = summarise("selfreward", j.st.URL()+"/"+selfreward.Dir(state.Name), runs, spentSince(j.spent), j.start)
+		s.summary = summarise(command, j.st.URL()+"/"+selfreward.Dir(state.Name), runs, spentSince(j.spent), j.start)
 	}
-	s.Command, s.RunID, s.Digest, s.Rows = "selfreward", state.Name, state.Digest(), rows
+	s.Command, s.RunID, s.Digest, s.Rows = command, state.Name, state.Digest(), rows
 	if last := state.Steps[len(state.Steps)-1]; last.State == selfreward.Done {
 		s.Report = j.st.URL() + "/" + selfreward.Report(state.Name)
 	}
@@ -182,6 +189,9 @@ func (j *job) looped(ctx context.Context, state selfreward.State) error {
 	if s.Report != "" {
 		fmt.Fprintf(j.out, "  report  %s\n", s.Report)
 	}
+	for _, g := range s.Galleries {
+		fmt.Fprintf(j.out, "  gallery %s\n", g)
+	}
 	return nil
 }
 
@@ -196,7 +206,11 @@ func (a *app) printStages(stages []metrics.Stage) error {
 	for _, name := range names {
 		fmt.Fprintf(t, "\t%s (95%%)\tgain", name)
 	}
-	fmt.Fprintln(t, "\twords\tdistinct-2")
+	fmt.Fprint(t, "\twords\tdistinct-2")
+	if judged := (metrics.Page{Stages: stages}).Judged(); judged {
+		fmt.Fprint(t, "\tjudge agrees with the facts\tjudge of judgments")
+	}
+	fmt.Fprintln(t)
 	for _, s := range stages {
 		fmt.Fprintf(t, "  %s\t%d", s.Name, s.Prompts)
 		for _, name := range names {
@@ -209,7 +223,7 @@ func (a *app) printStages(stages []metrics.Stage) error {
 			}
 			fmt.Fprintf(t, "\t%s\t%s", score, gain)
 		}
-		fmt.Fprintf(t, "\t%.1f\t%.3f\n", s.Words, s.Distinct2)
+		fmt.Fprintf(t, "\t%.1f\t%.3f\t%s\t%s\n", s.Words, s.Distinct2, s.JudgeText(), s.JudgmentText())
 	}
 	return t.Flush()
 }
@@ -249,9 +263,13 @@ func (a *app) loopStatus(ctx context.Context) error {
 func (a *app) printSteps(state selfreward.State) error {
 	fmt.Fprintf(a.out, "\nloop %s, begun %s\n\n", state.Name, state.Begun.Format(time.DateTime))
 	t := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "  step\tstate\ttries\tdigest\tweights\tnote")
+	fmt.Fprintln(t, "  step\tstate\ttries\tseconds\tdigest\tweights\tnote")
 	for _, s := range state.Steps {
-		fmt.Fprintf(t, "  %s\t%s\t%d\t%.12s\t%.20s\t%.100s\n", s.Name, s.State, s.Attempts, s.Digest, s.Weights, s.Note)
+		took := ""
+		if !s.Ended.IsZero() {
+			took = fmt.Sprintf("%.1f", s.Ended.Sub(s.Begun).Seconds())
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%d\t%s\t%.12s\t%.20s\t%.100s\n", s.Name, s.State, s.Attempts, took, s.Digest, s.Weights, s.Note)
 	}
 	return t.Flush()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/spf13/cobra"
@@ -35,9 +36,12 @@ benchmarks, in a seeded order, split so that no prompt and no picture is in both
 	return c
 }
 
-// sftSet returns the set that policy 0 of the loop is trained on: the pairs, because a training reads one
-// configuration.
+// sftSet returns the set that policy 0 of the loop is trained on: the recipe's mixture, or of it the pairs alone if the
+// trainer gets no more.
 func (j *job) sftSet(ctx context.Context) (snapshot.Manifest, error) {
+	if slices.Contains(j.recipe.Training.Configurations, sft.Vision) {
+		return j.mixture(ctx)
+	}
 	return j.rewriteSet(ctx)
 }
 
@@ -64,7 +68,7 @@ func (j *job) rewriteSet(ctx context.Context) (m snapshot.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	runID := j.runID(set, files, benchmarks, src, j.recipe.Heldout, recipe.SFT{ValidationPermille: j.recipe.SFT.ValidationPermille}, j.recipe.Rewrite.Template, j.recipe.Seed)
+	runID := j.runID(set, files, benchmarks, src, j.recipe.Heldout, recipe.SFT{ValidationPermille: j.recipe.SFT.ValidationPermille}, j.recipe.Rewrite.Template, j.recipe.Rewrite.Continues, j.recipe.Seed)
 	h := j.header(set, runID)
 	h.Templates = []string{j.recipe.Rewrite.Template.ID}
 	rows, err := source.Estimate(ctx, src)
@@ -75,9 +79,9 @@ func (j *job) rewriteSet(ctx context.Context) (m snapshot.Manifest, err error) {
 	sink.Buckets = parquetio.Buckets(rows, j.recipe.Parquet.ShardRows)
 	sink.Splits = splits(j.recipe.SFT.ValidationPermille)
 	cfg := sft.Config{
-		Source: src, Heldout: j.recipe.Heldout, Mix: mix.Config{Rewrite: j.recipe.Rewrite.Template},
+		Source: src, Heldout: j.recipe.Heldout, Mix: mix.Config{Rewrite: j.recipe.Rewrite.Template, Continues: j.recipe.Rewrite.Continues},
 		Sink:     sink,
-		Snapshot: snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates},
+		Snapshot: snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates.Gates},
 	}
 	m, _, err = j.ensure(ctx, build{
 		header: h, what: "sft", stage: "source", total: rows,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/spf13/cobra"
@@ -41,11 +42,14 @@ job that is there, running or done: nothing is trained twice.
 	a.jobFlags(c)
 	c.Flags().StringVar(&f.set, "data-set", "", "the data `set` to train on (default sft or preference)")
 	c.Flags().StringVar(&f.version, "version", "latest", "a version's number, a run id, or latest")
-	c.Flags().StringVar(&f.configuration, "configuration", "rewrite", "the `name` of the configuration to train on")
+	c.Flags().StringSliceVar(&f.configurations, "configuration", []string{"rewrite"}, "the `name` of the configuration to train on; several for trainers that take rows with and without pictures")
 	return c
 }
 
-type trainFlags struct{ method, set, version, configuration string }
+type trainFlags struct {
+	method, set, version string
+	configurations       []string
+}
 
 // train makes and publishes one checkpoint.
 func (j *job) train(ctx context.Context, f trainFlags) error {
@@ -59,11 +63,11 @@ func (j *job) train(ctx context.Context, f trainFlags) error {
 	if err != nil {
 		return err
 	}
-	cfg := training.New(j.recipe, f.method).On(data, f.configuration)
+	cfg := training.New(j.recipe, f.method).On(data, f.configurations...)
 	if err := j.startOf(ctx, &cfg.Train); err != nil {
 		return err
 	}
-	runID := j.runID("train", f.method, data.Digest, f.configuration, cfg.Train.Weights, cfg.Train.Params, j.recipe.Training.Trainer, cfg.Train.Attempt, j.recipe.Seed)
+	runID := j.runID("train", f.method, data.Digest, f.configurations, cfg.Train.Weights, cfg.Train.Params, j.recipe.Training.Trainer, cfg.Train.Attempt, j.recipe.Seed)
 	h := j.header(training.Set, runID)
 	h.Parents = []snapshot.Parent{{Set: data.Set, RunID: data.RunID, Digest: data.Digest}}
 	h.Models = map[string]string{"start": cfg.Train.Weights}
@@ -72,8 +76,12 @@ func (j *job) train(ctx context.Context, f trainFlags) error {
 		return usageError{j.doc.Locate(err)}
 	}
 	if j.flags.dryRun {
+		var rows int64
+		for _, c := range f.configurations {
+			rows += data.Rows[c]
+		}
 		_, err := fmt.Fprintf(j.out, "train %s on %s run %s, %d rows of %s, from %s (%s); nothing is called\n",
-			f.method, data.Set, data.RunID, data.Rows[f.configuration], f.configuration, cfg.Train.Start, cfg.Train.Weights)
+			f.method, data.Set, data.RunID, rows, strings.Join(f.configurations, ", "), cfg.Train.Start, cfg.Train.Weights)
 		return err
 	}
 	parent, err := snapshot.Newest(ctx, j.st, training.Set)
@@ -89,22 +97,18 @@ func (j *job) train(ctx context.Context, f trainFlags) error {
 		graph: func(s beam.Scope) { training.Build(s, cfg) },
 	})
 	if err != nil {
+		cfg.Interrupted(ctx, j.recipe, j.say)
 		return training.Err(ctx, j.st, err)
 	}
 	return j.trained(ctx, m, parent)
 }
 
 // startOf sets where a training starts from: training.start, or else the policy.
-func (j *job) startOf(ctx context.Context, c *train.Config) error {
-	spec := j.recipe.Models.Policy
-	if start := j.recipe.Training.Start; start != "" {
-		spec.Model = start
+func (j *job) startOf(ctx context.Context, c *train.Config) (err error) {
+	c.Store = j.st.URL()
+	if c.Start, c.Weights, err = training.Start(ctx, j.recipe); err != nil {
+		return err
 	}
-	chat, err := model.OpenChat(ctx, spec)
-	if err != nil {
-		return fmt.Errorf("training.start: %w", err)
-	}
-	c.Store, c.Start, c.Weights = j.st.URL(), spec.Model, chat.Info().Weights
 	if c.Start == "" {
 		return usagef("training.start: empty, as is the model of models.policy: name the checkpoint to start from")
 	}

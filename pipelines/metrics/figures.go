@@ -2,12 +2,14 @@ package metrics
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 
+	"github.com/promptmill/promptmill/pipelines/audit"
 	"github.com/promptmill/promptmill/schemas"
 )
 
@@ -31,6 +33,8 @@ type Stage struct {
 	// of its pairs of words that are different (Li et al. 2016), over all texts. Both are of the
 	// sampled texts, or of the fixed ones.
 	Words, Distinct1, Distinct2 float64
+	// Trust is how far the policy can be trusted as a judge, nil where nobody asked.
+	Trust *audit.Trust
 }
 
 // MarshalJSON writes a stage flat, as scripts read it: {"name":"sft","oracle_total":{"mean",...},...}.
@@ -48,7 +52,43 @@ func (s Stage) MarshalJSON() ([]byte, error) {
 		}
 		out["gain"] = gains
 	}
+	if s.Trust != nil {
+		accuracy, correlation, unread := map[string]audit.Share{}, map[string]float64{}, map[string]float64{}
+		for _, a := range s.Trust.Judge {
+			accuracy[a.Aspect], correlation[a.Aspect], unread[a.Aspect] = rounded(a.Accuracy), round(a.Correlation), round(a.Unread)
+		}
+		out["judge_accuracy"], out["judge_correlation"], out["judge_unread"] = accuracy, correlation, unread
+		out["judgment_accuracy"], out["judgment_unread"] = rounded(s.Trust.Judgment), round(s.Trust.Unread)
+	}
 	return json.Marshal(out)
+}
+
+func rounded(s audit.Share) audit.Share {
+	return audit.Share{Value: round(s.Value), Low: round(s.Low), High: round(s.High), Of: s.Of}
+}
+
+// JudgeText says for people how often the judge agrees with the facts, by aspect: "aesthetic 0.81, pick 0.79".
+func (s Stage) JudgeText() string {
+	if s.Trust == nil {
+		return ""
+	}
+	var parts []string
+	for _, a := range s.Trust.Judge {
+		text := fmt.Sprintf("%s %.2f", a.Aspect, a.Accuracy.Value)
+		if a.Unread > 0 {
+			text += fmt.Sprintf(" (%.0f%% unread)", 100*a.Unread)
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// JudgmentText says how often the judge of judgments is right, with its interval.
+func (s Stage) JudgmentText() string {
+	if s.Trust == nil || s.Trust.Judgment.Of == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f [%.2f, %.2f]", s.Trust.Judgment.Value, s.Trust.Judgment.Low, s.Trust.Judgment.High)
 }
 
 func (v Interval) rounded() Interval { return Interval{round(v.Mean), round(v.Low), round(v.High)} }
@@ -178,4 +218,10 @@ func (s *Stage) texts(rows []schemas.Measurement) {
 	}
 	s.Prompts = max(s.Prompts, len(prompts))
 	s.Words, s.Distinct1, s.Distinct2 = words/max(texts, 1), float64(len(ones))/max(words, 1), float64(len(twos))/max(pairs, 1)
+}
+
+// PerPrompt are the means over draws of one system's scores, by measure and prompt; measures of texts decoded without
+// chance are under NAME_beam.
+func PerPrompt(rows []schemas.Measurement, system string) map[string]map[string]float64 {
+	return valuesOf(slices.DeleteFunc(slices.Clone(rows), func(m schemas.Measurement) bool { return m.System != system }))
 }

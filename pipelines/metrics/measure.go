@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -18,8 +19,8 @@ import (
 )
 
 func init() {
-	register.DoFn5x1[context.Context, schemas.Slate, func(schemas.Measurement), func(schemas.Rejected), func(schemas.Count), error](&measureFn{})
-	register.DoFn3x0[schemas.Prompt, func(schemas.Slate), func(schemas.Count)](&fixedFn{})
+	beam.RegisterDoFn(reflect.TypeFor[measureFn]())
+	beam.RegisterDoFn(reflect.TypeFor[fixedFn]())
 	register.Emitter1[schemas.Measurement]()
 	register.Emitter1[schemas.Slate]()
 	register.Emitter1[schemas.Rejected]()
@@ -86,6 +87,8 @@ type measureFn struct {
 	Decoding string
 	Draw     int32
 	Scorers  []recipe.Scorer
+	// Ratio, if it is there, compares the policy with another one.
+	Ratio *ratio
 	// Cache is the URL of the store with the pictures and the response log.
 	Cache string
 
@@ -95,6 +98,11 @@ type measureFn struct {
 }
 
 func (fn *measureFn) Setup(ctx context.Context) error {
+	if fn.Ratio != nil {
+		if err := fn.Ratio.open(ctx); err != nil {
+			return fmt.Errorf("metrics: %s: %w", KL, err)
+		}
+	}
 	if len(fn.Scorers) == 0 {
 		return nil
 	}
@@ -176,6 +184,16 @@ func (fn *measureFn) score(ctx context.Context, prompt string, rows []schemas.Me
 		for i, v := range values {
 			rows[i].Scores = append(rows[i].Scores, schemas.Metric{Name: fn.Scorers[k].Name, Value: v})
 		}
+	}
+	for i := range rows {
+		if fn.Ratio == nil {
+			break
+		}
+		v, err := fn.Ratio.of(ctx, prompt, rows[i].Text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", KL, err)
+		}
+		rows[i].Scores = append(rows[i].Scores, schemas.Metric{Name: KL, Value: v})
 	}
 	return nil
 }

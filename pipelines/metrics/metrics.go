@@ -11,9 +11,12 @@ package metrics
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
+	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/recipe"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/imagegen"
@@ -38,9 +41,12 @@ const (
 type Config struct {
 	// Prompts are the shards of the held-out prompts.
 	Prompts parquetio.ReadConfig `json:"prompts"`
-	// System is the policy's name in the rows. Tags adds the systems that need no model.
+	// System is the policy's name in the rows; "" measures no policy. Tags adds the systems that need no model.
 	System string `json:"system"`
 	Tags   bool   `json:"tags"`
+	// Reference is the policy that the sampled texts of the policy are compared with, by their log-probabilities (the
+	// measure KL); none if it has no backend.
+	Reference model.Spec `json:"reference,omitzero"`
 	// Sampled and Beam are how the policy is asked, Draws how often the first one is.
 	Sampled  rewrite.Config        `json:"sampled"`
 	Beam     rewrite.Config        `json:"beam"`
@@ -53,8 +59,9 @@ type Config struct {
 
 // New takes the sections of a bound recipe, whose policy is measured.
 func New(r *recipe.Recipe, system string) Config {
-	sampled := r.Rewrite
+	sampled, pictures := r.Rewrite, r.Imagegen
 	sampled.Candidates = 1
+	sampled.Seed, pictures.Seed = r.MetricsSeed(), r.MetricsSeed()
 	greedy := sampled
 	greedy.Temperature, greedy.TopP = 0, 1
 	if len(r.Metrics.Beam) > 0 {
@@ -66,7 +73,28 @@ func New(r *recipe.Recipe, system string) Config {
 			greedy.Model.Options[k] = v
 		}
 	}
-	return Config{System: system, Sampled: sampled, Beam: greedy, Draws: r.Metrics.Draws, Imagegen: r.Imagegen, Scorers: r.Metrics.Scorers}
+	return Config{System: system, Sampled: sampled, Beam: greedy, Draws: r.Metrics.Draws, Imagegen: pictures, Scorers: r.Metrics.Scorers}
+}
+
+// Decides is the part of c that decides the scores, but for the prompts and the weights of models: without where
+// models, answers and rows are.
+func (c Config) Decides() Config {
+	options := func(s model.Spec) model.Spec { return model.Spec{Backend: s.Backend, Options: s.Options} }
+	c.Prompts, c.Sink, c.Snapshot = parquetio.ReadConfig{}, parquetio.WriteConfig{}, snapshot.Config{}
+	if c.System == "" {
+		c.Sampled, c.Beam = rewrite.Config{}, rewrite.Config{}
+	}
+	for _, ask := range []*rewrite.Config{&c.Sampled, &c.Beam} {
+		ask.Model, ask.Cache, ask.InFlight = options(ask.Model), "", 0
+	}
+	c.Imagegen.Model, c.Imagegen.Cache, c.Imagegen.InFlight = options(c.Imagegen.Model), "", 0
+	c.Reference = model.Spec{Backend: c.Reference.Backend}
+	c.Scorers = slices.Clone(c.Scorers)
+	for i := range c.Scorers {
+		s := c.Scorers[i].Model
+		c.Scorers[i].Model = model.Spec{Backend: s.Backend, Model: s.Model, Revision: s.Revision, Options: s.Options}
+	}
+	return c
 }
 
 // Build adds the pipeline to s and returns its PCollection<snapshot.Result> of one element.
@@ -75,25 +103,31 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 	prompts := parquetio.Read[schemas.Prompt](s, c.Prompts)
 	var a arms
 	for draw := range c.Draws {
-		a.policy(s, c, Sampled, draw, prompts)
+		if c.System != "" {
+			a.policy(s, c, Sampled, draw, prompts)
+		}
 		if c.Tags {
 			a.fixed(s, c, draw, prompts)
 		}
 	}
-	a.policy(s, c, Beam, 0, prompts)
+	if c.System != "" {
+		a.policy(s, c, Beam, 0, prompts)
+	}
 
 	rows, n1 := parquetio.Write[schemas.Measurement](s, c.sink(Rows), beam.Flatten(s, a.rows...))
 	rejected, n2 := parquetio.Write[schemas.Rejected](s, c.sink(snapshot.Rejected), beam.Flatten(s, a.rejected...))
 
-	drawn := "rewrite.out"
+	c.Snapshot.Equations = []string{"measure.out = rows." + Rows, "*.dead = rows." + snapshot.Rejected}
+	var from []string
+	if c.System != "" {
+		from = append(from, "rewrite.out")
+		c.Snapshot.Equations = append(c.Snapshot.Equations, fmt.Sprintf("rewrite.in = %d", c.prompts()*int64(c.Draws+1)))
+	}
 	if c.Tags {
-		drawn += " + fixed.out"
+		from = append(from, "fixed.out")
+		c.Snapshot.Equations = append(c.Snapshot.Equations, fmt.Sprintf("fixed.in = %d", c.prompts()*int64(c.Draws*len(FixedSystems()))))
 	}
-	c.Snapshot.Equations = []string{
-		"measure.out = rows." + Rows,
-		"*.dead = rows." + snapshot.Rejected,
-		fmt.Sprintf("rewrite.in = %d", c.prompts()*int64(c.Draws+1)),
-	}
+	drawn := strings.Join(from, " + ")
 	if len(c.Scorers) > 0 {
 		c.Snapshot.Equations = append(c.Snapshot.Equations, "draw.in = "+drawn, "measure.in = draw.out")
 	} else {
@@ -115,7 +149,11 @@ func (a *arms) policy(s beam.Scope, c Config, decoding string, draw int, prompts
 	ask.Seed += int64(draw)
 	slates, dead, counts := rewrite.Sample(s, ask, prompts)
 	a.rejected, a.counts = append(a.rejected, dead), append(a.counts, counts)
-	a.measure(s, c, measureFn{Systems: []string{c.System}, Decoding: decoding, Draw: int32(draw)}, slates)
+	fn := measureFn{Systems: []string{c.System}, Decoding: decoding, Draw: int32(draw)}
+	if decoding == Sampled && c.Reference.Backend != "" {
+		fn.Ratio = &ratio{Policy: c.Sampled.Model, Reference: c.Reference, Template: c.Sampled.Template, Continues: c.Sampled.Continues}
+	}
+	a.measure(s, c, fn, slates)
 }
 
 // fixed makes the texts that need no model.

@@ -39,5 +39,10 @@ func (p Page) Measures() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
+// Judged says that a stage has figures as a judge.
+func (p Page) Judged() bool {
+	return slices.ContainsFunc(p.Stages, func(s Stage) bool { return s.Trust != nil })
+}
+
 // WritePage writes a plain HTML page that needs no other file.
 func WritePage(w io.Writer, p Page) error { return pageTemplate.Execute(w, p) }

@@ -1,7 +1,7 @@
 // Package prompts builds the prompt set: the real prompts that a preference run rewrites, cleaned, free
 // of benchmarks and duplicates, sorted by hash rank.
 //
-//	files -> source -> heldout -> dedup -> sorted sink -> commit
+//	files -> source -> heldout -> dedup (-> part) -> sorted sink -> commit
 //	            `-> dead letters ------------^
 //
 // # Design
@@ -29,9 +29,11 @@ const Rows = "prompts"
 
 // Config says what to read, what to leave out and where to commit.
 type Config struct {
-	Source   source.Config         `json:"source"`
-	Heldout  heldout.Config        `json:"heldout"`
-	Dedup    dedup.Config          `json:"dedup"`
+	Source  source.Config  `json:"source"`
+	Heldout heldout.Config `json:"heldout"`
+	Dedup   dedup.Config   `json:"dedup"`
+	// Part keeps a half of the prompts: Validation or Test; "" keeps all.
+	Part     string                `json:"part,omitzero"`
 	Sink     parquetio.WriteConfig `json:"sink"`
 	Snapshot snapshot.Config       `json:"snapshot"`
 }
@@ -48,13 +50,18 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 	clean, heldoutCounts := heldout.Prompts(s, c.Heldout, read)
 	kept, dedupCounts := dedup.Near(s, c.Dedup, clean)
 
+	last := "dedup.out"
+	if c.Part != "" {
+		kept, dedupCounts = halve(s, c.Part, kept, dedupCounts)
+		last = StagePart + ".out"
+	}
 	shards, sinkCounts := parquetio.Write[schemas.Prompt](s, sink(c.Sink, Rows), kept)
 	deadShards, deadCounts := parquetio.Write[schemas.Rejected](s, sink(c.Sink, snapshot.Rejected), rejected)
 
 	c.Snapshot.Equations = []string{
 		"heldout.in = source.out",
 		"dedup.in = heldout.out",
-		"write_prompts.in = dedup.out",
+		"write_prompts.in = " + last,
 		"write_prompts.out = rows.prompts",
 		"source.dead = rows.rejected",
 	}

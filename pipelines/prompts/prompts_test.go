@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -123,4 +125,43 @@ func fold(text string) string {
 	return strings.Join(strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !unicode.IsMark(r)
 	}), " ")
+}
+
+// The two parts of a set are all of it, whatever the seed, and no prompt is in both.
+func TestParts(t *testing.T) {
+	dir := t.TempDir()
+	st, err := store.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string][]string{}
+	for i, part := range []string{"", prompts.Validation, prompts.Test} {
+		header := snapshot.Header{Set: "prompts", RunID: fmt.Sprint("run", i), LogicalDate: "2026-01-31"}
+		cfg := prompts.Config{
+			Source: source.Config{Inputs: []source.Input{{Name: "parti", Path: "builtin:prompts/parti_prompts.tsv", Format: source.TSV, Columns: map[string]string{"prompt": "Prompt"}}}},
+			Dedup:  dedup.Config{Mode: dedup.ModeExact}, Part: part,
+			Sink:     parquetio.WriteConfig{Store: dir, Dir: snapshot.RunDir(header.Set, header.RunID), Seed: int64(i), Buckets: 1},
+			Snapshot: snapshot.Config{Store: dir, Header: header},
+		}
+		p, s := beam.NewPipelineWithRoot()
+		prompts.Build(s, cfg)
+		ptest.RunAndValidate(t, p)
+		m, err := snapshot.Outcome(t.Context(), st, "prompts", header.RunID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = parquetio.Rows(t.Context(), st, m.Shards, func(p schemas.Prompt) error {
+			rows[part] = append(rows[part], p.ID)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	both := slices.Concat(rows[prompts.Validation], rows[prompts.Test])
+	slices.Sort(both)
+	slices.Sort(rows[""])
+	if !slices.Equal(both, rows[""]) || len(slices.Compact(both)) != len(rows[""]) || len(rows[prompts.Test]) < len(both)*2/5 || len(rows[prompts.Validation]) < len(both)*2/5 {
+		t.Errorf("%d and %d of %d prompts", len(rows[prompts.Validation]), len(rows[prompts.Test]), len(rows[""]))
+	}
 }

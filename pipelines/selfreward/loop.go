@@ -1,21 +1,26 @@
 // Package selfreward is the loop of self-rewarding training (paper 3.2 to 3.4): a policy rewrites, its
 // pictures are judged, the pairs train the next policy.
 //
-//	prompts   heldout   sft-data -> sft = policy 0 -> measure-0
-//	   |                                  |
-//	   `-> pairs-1 -> judgments-1 -> dpo-1 = policy 1 -> measure-1
+//	prompts   heldout -> original   sft-data -> sft = policy 0 -> measure-0
+//	   |                                              |
+//	   `-> pairs-1 ------> judgments-1 ----------> dpo-1 = policy 1 -> measure-1
 //	          first K survivors of rewrite, draw, judge, prefer; judged by policy 0
 //	   `-> pairs-2 -> ...
 //	                                                      `-> report
+//
+// A measure step draws and scores the policy's texts about the held-out prompts, and asks the policy, as the judge, about
+// facts that nothing was trained on: how often it agrees with them, and how often it finds its right answers better
+// than irrelevant ones. Only a judge of judgments that is better than the gate wants gets pairs of its own answers into
+// the next training.
 //
 // # Design
 //
 // Each arrow's end is a step, and each step is a committed run of a data set whose id is a hash of the recipe
 // and of what the step reads: doing it again finds it done. The State in the store says only which steps are
 // over and what they made, so that a process that was killed anywhere is followed by one that goes on at the
-// step it was in. Sets lie in the folder of the loop; the answers of models and the trainings themselves are kept by what
-// they are of, so that loops side by side, which differ in their judge or their learning rate, share what
-// they have in common and pay for it once.
+// step it was in. What a loop trains on lies in its folder; the rounds behind that, measurements, the answers of models and
+// the trainings themselves are kept by what they are of, so that loops side by side, which differ in their judge or
+// their learning rate, share what they have in common and pay for it once.
 //
 // A new policy is the recipe's models.policy with another model: the checkpoint's location.
 package selfreward
@@ -65,7 +70,7 @@ func Steps(r *recipe.Recipe) []string {
 	}
 	measured := len(r.Metrics.Prompts.Inputs) > 0
 	if measured {
-		names = append(names, "heldout", "measure-0")
+		names = append(names, "heldout", "original", "measure-0")
 	}
 	for t := range r.SelfReward.Iterations {
 		names = append(names, fmt.Sprintf("pairs-%d", t+1), fmt.Sprintf("judgments-%d", t+1), fmt.Sprintf("dpo-%d", t+1))
@@ -92,6 +97,9 @@ func (l *Loop) Run(ctx context.Context, from, until string) (State, error) {
 	if until != "" && !slices.Contains(names, until) {
 		return State{}, fmt.Errorf("selfreward: --until: %w", noStep(until, names))
 	}
+	if err := l.fits(ctx); err != nil {
+		return State{}, err
+	}
 	l.digest = digest(l.Recipe.DecidesLoop())
 	unlock, err := l.lock(ctx)
 	if err != nil {
@@ -112,6 +120,7 @@ func (l *Loop) Run(ctx context.Context, from, until string) (State, error) {
 			break
 		}
 	}
+	l.release(-1)
 	return l.State, nil
 }
 
@@ -176,9 +185,10 @@ func (l *Loop) perform(ctx context.Context, step *Step) error {
 		return l.supervise(ctx, step)
 	case "pairs":
 		return l.pairs(ctx, step, t)
+	case "original":
+		return l.original(ctx, step)
 	case "judgments":
-		step.State, step.Note = Skipped, judgmentsLeftOut
-		return nil
+		return l.judgments(ctx, step, t)
 	case "dpo":
 		return l.optimise(ctx, step, t)
 	case "measure":
@@ -188,9 +198,6 @@ func (l *Loop) perform(ctx context.Context, step *Step) error {
 	}
 	return noStep(step.Name, Steps(l.Recipe))
 }
-
-// judgmentsLeftOut is the reason that manifests give.
-const judgmentsLeftOut = "judgment pairs are left out (selfreward.judgment_pairs is 0): the judge of judgments is not measured on held-out items, and its pairs count only if it beats a coin there"
 
 // shared takes a set that is named by its content and belongs to no loop.
 func (l *Loop) shared(ctx context.Context, step *Step, get func(context.Context) (snapshot.Manifest, error)) error {

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/pipelines/training"
 	"github.com/promptmill/promptmill/recipe"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 )
@@ -32,10 +34,6 @@ func trainedAs(spec model.Spec, step *Step) model.Spec {
 // policy finds policy t, which was made before, and asks for its identity.
 func (l *Loop) policy(ctx context.Context, t int) (policy, error) {
 	p := policy{spec: l.Recipe.Models.Policy}
-	p.start = p.spec.Model
-	if l.Recipe.Training.Start != "" {
-		p.start = l.Recipe.Training.Start
-	}
 	name := fmt.Sprintf("dpo-%d", t)
 	if t == 0 {
 		name = "sft"
@@ -45,14 +43,27 @@ func (l *Loop) policy(ctx context.Context, t int) (policy, error) {
 		if step == nil || step.Location == "" {
 			return p, fmt.Errorf("policy %d is not there: step %s has made nothing yet", t, name)
 		}
-		p.spec, p.start, p.trained = trainedAs(p.spec, step), step.Location, true
+		p.spec, p.trained = trainedAs(p.spec, step), true
 	}
 	chat, err := model.OpenChat(ctx, p.spec)
 	if err != nil {
 		return p, fmt.Errorf("policy %d, %s: %w", t, p.spec.Model, err)
 	}
-	p.weights = chat.Info().Weights
+	p.weights, p.start = chat.Info().Weights, training.StartOf(chat, p.spec)
+	if !p.trained && l.Recipe.Training.Start != "" {
+		p.start = l.Recipe.Training.Start
+	}
 	return p, nil
+}
+
+// release closes the chat models in this process but for policy t, as each takes memory for its weights and caches. Whoever
+// needs another again, such as a fixed judge, opens it again.
+func (l *Loop) release(t int) {
+	location := ""
+	if step := l.step(fmt.Sprintf("dpo-%d", t)); step != nil {
+		location = step.Location
+	}
+	model.ReleaseChats(func(s model.Spec) bool { return location != "" && s.Model == location })
 }
 
 // judge is the spec of the judge of iteration t. Where policy and judge are not of one backend, the judge is
@@ -71,11 +82,16 @@ func (l *Loop) judge(ctx context.Context, t int) (model.Spec, error) {
 		at = 0
 	}
 	p, err := l.policy(ctx, at)
-	if err != nil || !p.trained {
-		return spec, err
+	return l.judgeOf(p), err
+}
+
+// judgeOf is the spec of a policy as the judge. An outsider stays what it is.
+func (l *Loop) judgeOf(p policy) model.Spec {
+	spec := l.Recipe.Models.Judge
+	if p.trained && spec.Backend == l.Recipe.Models.Policy.Backend {
+		spec.Model, spec.Revision = p.spec.Model, p.spec.Revision
 	}
-	spec.Model, spec.Revision = p.spec.Model, p.spec.Revision
-	return spec, nil
+	return spec
 }
 
 // at is the recipe with the models of iteration t: policy t-1 rewrites, judge judges.
@@ -101,6 +117,19 @@ func (l *Loop) header(set string, decides ...any) snapshot.Header {
 		metadata[k] = v
 	}
 	h.Metadata = metadata
+	return h
+}
+
+// common is the header of a run that belongs to no loop: it is named by what decides its rows and by nothing else, so
+// that every loop in the store finds it.
+func (l *Loop) common(set string, decides ...any) snapshot.Header {
+	d := digest(append(decides, set)...)
+	h := l.Header(set, "c-"+d[:16])
+	h.LogicalDate, h.RecipeDigest = l.LogicalDate, d
+	h.Metadata = maps.Clone(h.Metadata)
+	if h.Metadata == nil {
+		h.Metadata = map[string]string{}
+	}
 	return h
 }
 

@@ -25,12 +25,29 @@ var ErrCollapsed = errors.New("the policy has collapsed")
 // Stages are the figures of all systems that a loop of recipe r has measured so far: the original, the tags,
 // and each policy.
 func Stages(ctx context.Context, st store.Store, r *recipe.Recipe, s State) ([]metrics.Stage, error) {
-	var rows []schemas.Measurement
+	rows, err := Measurements(ctx, st, s)
+	if err != nil {
+		return nil, err
+	}
 	order := metrics.FixedSystems()
 	for t := range len(r.SelfReward.Iterations) + 1 {
 		order = append(order, system(t))
-		step := s.step(fmt.Sprintf("measure-%d", t))
-		if step == nil || step.RunID == "" {
+	}
+	stages := metrics.Summarise(rows, order, r.Metrics.Resamples, r.MetricsSeed())
+	for i := range stages {
+		for t := range len(r.SelfReward.Iterations) + 1 {
+			if step := s.step(fmt.Sprintf("measure-%d", t)); step != nil && stages[i].Name == system(t) {
+				stages[i].Trust = step.Trust
+			}
+		}
+	}
+	return stages, nil
+}
+
+// Measurements are the rows behind Stages.
+func Measurements(ctx context.Context, st store.Store, s State) (rows []schemas.Measurement, err error) {
+	for _, step := range s.Steps {
+		if step.RunID == "" || step.Name != "original" && !strings.HasPrefix(step.Name, "measure-") {
 			continue
 		}
 		m, err := snapshot.Load(ctx, st, step.Set, step.RunID)
@@ -45,7 +62,7 @@ func Stages(ctx context.Context, st store.Store, r *recipe.Recipe, s State) ([]m
 			return nil, err
 		}
 	}
-	return metrics.Summarise(rows, order, r.Metrics.Resamples, r.Seed), nil
+	return rows, nil
 }
 
 // collapsed compares policy t's texts with policy 0's.
@@ -76,6 +93,9 @@ func (l *Loop) collapsed(ctx context.Context, t int) error {
 	check("min_length", "the mean length in words", g.MinLength, now.Words, first.Words, false)
 	check("max_length", "the mean length in words", g.MaxLength, now.Words, first.Words, true)
 	check("min_distinct", "distinct-2", g.MinDistinct, now.Distinct2, first.Distinct2, false)
+	if kl := now.Scores[metrics.KL].Mean; g.MaxKL > 0 && kl > g.MaxKL {
+		errs = append(errs, fmt.Errorf("%w: it finds its own texts likelier than policy 0 does by %.3g nats a token; selfreward.guard.max_kl is %v", ErrCollapsed, kl, g.MaxKL))
+	}
 	return errors.Join(errs...)
 }
 
@@ -128,7 +148,7 @@ func (l *Loop) report(ctx context.Context, _ *Step) error {
 			took = fmt.Sprintf("%.1f", s.Ended.Sub(s.Begun).Round(100*time.Millisecond).Seconds())
 		}
 		var rows []string
-		for _, config := range []string{"prompts", preference.Pairs, metrics.Rows} {
+		for _, config := range []string{"prompts", preference.Pairs, Own, Mixed, metrics.Rows} {
 			if n, ok := s.Rows[config]; ok {
 				rows = append(rows, fmt.Sprint(n))
 			}

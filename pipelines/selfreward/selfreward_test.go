@@ -52,11 +52,21 @@ training:
   poll: 1ms
 selfreward:
   iterations: [{pairs: 4}, {pairs: 8}]
+  judgment_pairs: 0
+audit:
+  facts:
+    - aspect: pick
+      rows: 12
+      oracle:
+        prompts: {inputs: [{name: oracle, path: "builtin:prompts/parti_prompts.tsv", format: tsv, columns: {prompt: Prompt}}]}
+        facts: {name: oracle, pairs: 1, noise: 0.1, tie_below: 0.05, width: 32, height: 32}
+  validation: ""
 heldout:
   benchmarks: [{name: test, path: %[2]q, format: text}]
 metrics:
   prompts:
     inputs: [{name: test, path: %[2]q, format: text}]
+  judge: false
   scorers: [{name: oracle_total, model: {backend: scene}}]
   resamples: 200
 `
@@ -195,7 +205,7 @@ func TestLoop(t *testing.T) {
 		if strings.HasPrefix(step.Name, "judgments") {
 			want = selfreward.Skipped
 		}
-		if step.State != want || step.Attempts != 1 || want == selfreward.Skipped && !strings.Contains(step.Note, "beats a coin") {
+		if step.State != want || step.Attempts != 1 || want == selfreward.Skipped && !strings.Contains(step.Note, "selfreward.judgment_pairs is 0") {
 			t.Errorf("%+v", step)
 		}
 	}
@@ -379,7 +389,7 @@ func TestGivenPolicyAndJudge(t *testing.T) {
 		"judge.aspects=[pick]", "judgment_pairs.asked=0", "metrics.prompts.inputs=[]"), "", "")
 	pairs := step(t, s, "pairs-2")
 	m, err := snapshot.Load(t.Context(), b.loop(t).Store, pairs.Set, pairs.RunID)
-	if err != nil || m.Models["judge"] != "scene-chat-v1" || m.Rows[preference.Pairs] != 8 {
+	if err != nil || m.Models["judge"] != "scene-chat-v2" || m.Rows[preference.Pairs] != 8 {
 		t.Errorf("models %v, rows %v, %v", m.Models, m.Rows, err)
 	}
 	if b.count("sft") != 0 || jobs(t, b.dir) != 2 {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/promptmill/promptmill/pipelines/audit"
 	"github.com/promptmill/promptmill/store"
 )
 
@@ -51,6 +52,8 @@ type Step struct {
 	Weights  string           `json:"weights,omitempty"`
 	Location string           `json:"location,omitempty"`
 	Note     string           `json:"note,omitempty"`
+	// Trust is how far a measured policy can be trusted as a judge.
+	Trust *audit.Trust `json:"trust,omitempty"`
 	// Attempts counts how often the step was begun.
 	Attempts int       `json:"attempts"`
 	Begun    time.Time `json:"begun,omitzero"`

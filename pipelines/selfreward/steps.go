@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
 	"github.com/promptmill/promptmill/model"
-	"github.com/promptmill/promptmill/pipelines/metrics"
 	"github.com/promptmill/promptmill/pipelines/preference"
 	"github.com/promptmill/promptmill/pipelines/prompts"
-	"github.com/promptmill/promptmill/pipelines/sft"
 	"github.com/promptmill/promptmill/pipelines/training"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -26,18 +25,12 @@ func (l *Loop) supervise(ctx context.Context, step *Step) error {
 	if err != nil {
 		return err
 	}
-	start, spec := l.Recipe.Training.Start, l.Recipe.Models.Policy
-	if start == "" {
-		start = spec.Model
-	} else {
-		spec.Model = start
-	}
-	chat, err := model.OpenChat(ctx, spec)
+	start, weights, err := training.Start(ctx, l.Recipe)
 	if err != nil {
-		return fmt.Errorf("training.start: %w", err)
+		return err
 	}
-	cfg := training.New(l.Recipe, model.MethodSFT).On(data, sft.Rows)
-	return l.train(ctx, step, cfg, data, policy{start: start, weights: chat.Info().Weights})
+	cfg := training.New(l.Recipe, model.MethodSFT).On(data, l.Recipe.Training.Configurations...)
+	return l.train(ctx, step, cfg, data, policy{start: start, weights: weights})
 }
 
 // optimise trains policy t on its pairs; policy t-1 is start and reference.
@@ -50,11 +43,22 @@ func (l *Loop) optimise(ctx context.Context, step *Step, t int) error {
 	if err != nil {
 		return err
 	}
-	cfg := training.New(l.Recipe, model.MethodDPO).On(pairs, preference.Pairs)
+	configuration := preference.Pairs
+	if own := l.step(fmt.Sprintf("judgments-%d", t)); own != nil && own.State == Done {
+		configuration = Mixed
+		if pairs, err = l.manifest(ctx, own.Name); err != nil {
+			return err
+		}
+	}
+	cfg := training.New(l.Recipe, model.MethodDPO).On(pairs, configuration)
 	if rate := l.Recipe.SelfReward.Iterations[t-1].LearningRate; rate > 0 {
 		cfg.Train.Params.LearningRate = rate
 	}
-	return l.train(ctx, step, cfg, pairs, p)
+	if err := l.train(ctx, step, cfg, pairs, p); err != nil {
+		return err
+	}
+	l.release(t)
+	return nil
 }
 
 // train makes, publishes and notes down a checkpoint.
@@ -65,6 +69,7 @@ func (l *Loop) train(ctx context.Context, step *Step, cfg training.Config, data 
 	cfg.Sink, cfg.Snapshot = l.sink(h), snapshot.Config{Store: l.Store.URL(), Header: h}
 	m, err := l.Ensure(ctx, h, train.Stage, 1, func(s beam.Scope) { training.Build(s, cfg) })
 	if err != nil {
+		cfg.Interrupted(ctx, l.Recipe, l.Say)
 		return training.Err(ctx, l.Store, err)
 	}
 	made, how, err := training.Load(ctx, l.Store, m)
@@ -73,7 +78,17 @@ func (l *Loop) train(ctx context.Context, step *Step, cfg training.Config, data 
 	}
 	step.made(m)
 	step.Weights, step.Location = made.Weights, how.Location
+	l.Say("  %d rows, %d steps%s", made.Rows, made.Steps, said(how.Metrics))
 	return l.publish(ctx, m)
+}
+
+// said are a training's last figures in words.
+func said(metrics []schemas.Metric) string {
+	var b strings.Builder
+	for _, m := range metrics {
+		fmt.Fprintf(&b, ", %s %.3g", m.Name, m.Value)
+	}
+	return b.String()
 }
 
 // sink is where a run's rows go.
@@ -141,9 +156,20 @@ func (l *Loop) round(ctx context.Context, t int, set snapshot.Manifest, take int
 		return snapshot.Manifest{}, err
 	}
 	models := map[string]string{"policy": p.weights, "judge": judge.Info().Weights, "images": pictures.Info().Weights}
-	h := l.header("preference", t, set.Digest, take, models)
+	ask, why := l.judged(t)
+	if ask {
+		// Of a constant number, so that the size of a round does not change what is asked.
+		wanted := l.Recipe.SelfReward.Iterations[t-1].Pairs
+		if wanted == 0 {
+			wanted = take
+		}
+		r.JudgmentPairs.Of = wanted * int64(r.Rewrite.Candidates*len(r.JudgmentPairs.Aspects))
+	} else {
+		r.JudgmentPairs.Asked = 0 // none is asked for in vain
+	}
+	h := l.common("iteration", r.Decides(), set.Digest, take, models)
+	h.Metadata["judgment_pairs"] = why
 	cfg := preference.New(r)
-	cfg.JudgmentPairs.Asked = 0 // none is asked for in vain: judgmentsLeftOut
 	h.Parents, h.Models, h.Templates = []snapshot.Parent{parent(set)}, models, cfg.Templates()
 	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(set, prompts.Rows), Limit: take}
 	cfg.Sink, cfg.ShardRows = l.sink(h), r.Parquet.ShardRows
@@ -160,7 +186,7 @@ func (l *Loop) first(ctx context.Context, step *Step, wanted int64, m snapshot.M
 	h := l.header("pairs", step.Name, m.Digests[preference.Pairs], wanted)
 	h.Parents, h.Models, h.Templates = []snapshot.Parent{parent(m)}, m.Models, m.Templates
 	h.Metadata = maps.Clone(h.Metadata)
-	h.Metadata["judgment_pairs"] = judgmentsLeftOut
+	h.Metadata["judgment_pairs"] = m.Metadata["judgment_pairs"]
 	cfg := firstConfig{
 		Pairs: parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(m, preference.Pairs), Limit: n},
 		Rows:  n, Sink: l.sink(h), ShardRows: l.Recipe.Parquet.ShardRows,
@@ -174,42 +200,6 @@ func (l *Loop) first(ctx context.Context, step *Step, wanted int64, m snapshot.M
 	}
 	step.made(pairs)
 	return l.publish(ctx, pairs)
-}
-
-// measure measures policy t on the held-out prompts and looks whether it has collapsed.
-func (l *Loop) measure(ctx context.Context, step *Step, t int) error {
-	set, err := l.manifest(ctx, "heldout")
-	if err != nil {
-		return err
-	}
-	p, err := l.policy(ctx, t)
-	if err != nil {
-		return err
-	}
-	r, err := l.at(p, l.Recipe.Models.Judge)
-	if err != nil {
-		return err
-	}
-	cfg := metrics.New(r, system(t))
-	cfg.Tags = t == 0
-	limit := set.Rows[prompts.Rows]
-	if r.Metrics.Limit > 0 {
-		limit = min(limit, r.Metrics.Limit)
-	}
-	h := l.header("metrics", step.Name, set.Digest, p.weights)
-	h.Parents, h.Models = []snapshot.Parent{parent(set)}, map[string]string{"policy": p.weights}
-	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(set, prompts.Rows), Limit: limit}
-	cfg.Sink = l.sink(h)
-	cfg.Snapshot = snapshot.Config{Store: l.Store.URL(), Header: h, Gates: snapshot.Gates{MaxDeadFraction: r.Gates.MaxDeadFraction}}
-	m, err := l.Ensure(ctx, h, "write_"+metrics.Rows, limit, func(s beam.Scope) { metrics.Build(s, cfg) })
-	if err != nil {
-		return err
-	}
-	step.made(m)
-	if err := l.publish(ctx, m); err != nil {
-		return err
-	}
-	return l.collapsed(ctx, t)
 }
 
 // system is policy t's name in tables.

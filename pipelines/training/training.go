@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
@@ -77,22 +78,60 @@ func (c Config) sink(config string) parquetio.WriteConfig {
 // New takes the sections of a bound recipe for one method. Where to start from is left to the caller.
 func New(r *recipe.Recipe, method string) Config {
 	t := train.Config{
-		Trainer: r.Training.Trainer, Dir: Jobs, Configuration: "rewrite", Split: Split, Method: method, Params: r.Training.SFT,
+		Trainer: r.Training.Trainer, Dir: Jobs, Configurations: []string{"rewrite"}, Split: Split, Method: method, Params: r.Training.SFT,
 		Seed: r.Seed, Attempt: r.Training.Attempt, AllowOffPolicy: r.Training.AllowOffPolicy, Gate: conformance.DefaultConfig(method),
 		Poll: r.Training.Poll,
 	}
 	if method == model.MethodDPO {
 		t.Params = r.DPO
 	}
-	t.Gate.Placeholders = r.Training.Placeholders
+	t.Gate.Placeholders, t.Gate.ContextWindow, t.Gate.ImageTokens = r.Training.Placeholders, r.Training.ContextWindow, r.Training.ImageTokens
 	return Config{Train: t}
 }
 
-// On makes c train on configuration of the committed snapshot m.
-func (c Config) On(m snapshot.Manifest, configuration string) Config {
+// Start is the checkpoint that the first training of a recipe starts from, as the trainer calls it, and its identity:
+// training.start, or else the policy. A policy with a folder on this machine is called by that.
+func Start(ctx context.Context, r *recipe.Recipe) (name, weights string, err error) {
+	spec, field := r.Models.Policy, "models.policy"
+	if r.Training.Start != "" {
+		spec.Model, field = r.Training.Start, "training.start"
+	}
+	chat, err := model.OpenChat(ctx, spec)
+	if err != nil {
+		return "", "", fmt.Errorf("%s: %w", field, err)
+	}
+	return StartOf(chat, spec), chat.Info().Weights, nil
+}
+
+// StartOf is what a trainer calls the open model of spec: its folder if it has one on this machine, or else its name.
+func StartOf(chat model.Chat, spec model.Spec) string {
+	if f, ok := chat.(model.Foldered); ok {
+		return f.Folder()
+	}
+	return spec.Model
+}
+
+// On makes c train on configurations of the committed snapshot m.
+func (c Config) On(m snapshot.Manifest, configurations ...string) Config {
 	c.Data = snapshot.Result{Verdict: snapshot.Committed, Set: m.Set, RunID: m.RunID, Digest: m.Digest}
-	c.Train.Configuration = configuration
+	c.Train.Configurations = configurations
 	return c
+}
+
+// Interrupted is for a launcher whose ctx has ended before its run did: where the recipe wants it, it ends the job that c
+// began, which would go on otherwise, and says so.
+func (c Config) Interrupted(ctx context.Context, r *recipe.Recipe, say func(format string, args ...any)) {
+	if ctx.Err() == nil || r.Training.OnInterrupt != recipe.CancelJob {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	switch done, err := train.Cancel(ctx, c.Train, c.Data); {
+	case err != nil:
+		say("training.on_interrupt: the job could not be cancelled and may go on: %v", err)
+	case done:
+		say("training.on_interrupt: the job was cancelled; raise training.attempt to train again")
+	}
 }
 
 // ErrFailed says: a trainer was begun and made no checkpoint.

@@ -94,6 +94,21 @@ func (c chat) Chat(ctx context.Context, req model.ChatRequest) (model.ChatRespon
 	return scene.Chat(ctx, req)
 }
 
+// LogProbs implements model.LogProber: a word has half a nat less in what was trained.
+func (c chat) LogProbs(_ context.Context, _ []model.Message, answers []string) ([][]float64, error) {
+	each := -2.0
+	if c.weights == "pupil-start" {
+		each = -2.5
+	}
+	out := make([][]float64, len(answers))
+	for i, a := range answers {
+		for range strings.Fields(a) {
+			out[i] = append(out[i], each)
+		}
+	}
+	return out, nil
+}
+
 type trainer struct {
 	ends  modeltest.TrainCase
 	pause time.Duration

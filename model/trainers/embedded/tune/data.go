@@ -76,7 +76,7 @@ func (r *reader) row(row dataset.Row) (Row, error) {
 	if len(texts) == 2 && texts[0] == texts[1] {
 		return Row{}, errors.New("the chosen answer is the rejected one")
 	}
-	conversation, err := r.conversation(messages, row.Images)
+	conversation, err := Conversation(messages, row.Images)
 	if err != nil {
 		return Row{}, err
 	}
@@ -101,8 +101,9 @@ func (r *reader) row(row dataset.Row) (Row, error) {
 	return out, nil
 }
 
-// conversation puts the pictures where the placeholders are, or all before the first user message where there are none.
-func (r *reader) conversation(messages []schemas.Message, images []schemas.Image) ([]model.Message, error) {
+// Conversation is a row's messages as a model takes them: the pictures where the placeholders are, or all before the text
+// of the first user message where there are none.
+func Conversation(messages []schemas.Message, images []schemas.Image) ([]model.Message, error) {
 	have := dataset.Placeholders(messages)
 	if len(messages) == 0 || len(images) > 0 && have > 0 && have != len(images) {
 		return nil, fmt.Errorf("%d messages with %d of %s for %d pictures", len(messages), have, dataset.Placeholder, len(images))
