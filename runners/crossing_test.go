@@ -1,9 +1,12 @@
 package runners_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,26 +17,17 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/typex"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/reflectx"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/prism"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal/extworker"
 
-	_ "github.com/promptmill/promptmill/model/scene" // backend scene
-	"github.com/promptmill/promptmill/pipelines/preference"
-	"github.com/promptmill/promptmill/pipelines/prompts"
-	"github.com/promptmill/promptmill/pipelines/sft"
-	"github.com/promptmill/promptmill/recipe"
 	"github.com/promptmill/promptmill/runners/portable"
-	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
-	"github.com/promptmill/promptmill/transforms/mix"
-	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 )
 
 func init() {
-	register.DoFn3x1[beam.T, beam.U, func(beam.T, beam.U), error](&weighPairFn{})
-	register.DoFn2x1[beam.T, func(beam.T), error](&weighFn{})
+	beam.RegisterDoFn(reflect.TypeFor[weighPairFn]())
+	beam.RegisterDoFn(reflect.TypeFor[weighFn]())
 }
 
 // weights are the sizes in bytes of what crossed: the largest and how many, by where.
@@ -122,9 +116,21 @@ func weighed(t *testing.T, p *beam.Pipeline) ([]*graph.MultiEdge, []string) {
 	return append(edges, scales...), names
 }
 
-// Nothing over 64 KB crosses a shuffle: bytes there cost ten times their size in memory.
-func TestElementsAreSmall(t *testing.T) {
-	const most = 64 << 10
+// A weighbridge runs pipelines on a job server, each with a scale before every shuffle.
+type weighbridge struct {
+	t       *testing.T
+	client  *portable.Client
+	workers *extworker.Loopback
+	st      store.Store
+	// seen are the scopes of the pipelines that ran: package.Func.
+	seen map[string]bool
+}
+
+// most is how many bytes an element may have where it crosses a shuffle.
+const most = 64 << 10
+
+func newWeighbridge(t *testing.T, dir string) *weighbridge {
+	t.Helper()
 	lis, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)
@@ -136,89 +142,75 @@ func TestElementsAreSmall(t *testing.T) {
 	if _, err := prism.CreateJobServer(t.Context(), prism.Options{Port: port}); err != nil {
 		t.Fatal(err)
 	}
-	workers, err := extworker.StartLoopback(t.Context(), 0)
-	if err != nil {
+	b := &weighbridge{t: t, seen: map[string]bool{}}
+	if b.workers, err = extworker.StartLoopback(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = workers.Stop(t.Context()) })
-	client, err := portable.Dial(t.Context(), fmt.Sprintf("localhost:%d", port))
-	if err != nil {
+	t.Cleanup(func() { _ = b.workers.Stop(t.Context()) })
+	if b.client, err = portable.Dial(t.Context(), fmt.Sprintf("localhost:%d", port)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = client.Close() })
+	t.Cleanup(func() { _ = b.client.Close() })
+	if b.st, err = store.Open(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
 
-	dir := t.TempDir()
-	r, _, err := recipe.Load("demo", recipe.Using("scene"))
+// ensure is a rounds.Ensure that weighs what it builds.
+func (b *weighbridge) ensure(ctx context.Context, h snapshot.Header, _ string, _ int64, build func(beam.Scope)) (snapshot.Manifest, error) {
+	if m, err := snapshot.Outcome(ctx, b.st, h.Set, h.RunID); err == nil {
+		return m, nil
+	}
+	p, s := beam.NewPipelineWithRoot()
+	build(s)
+	edges, scales := weighed(b.t, p)
+	for _, e := range edges {
+		scope := e.Scope()
+		for scope.Parent != nil && scope.Parent.Parent != nil {
+			scope = scope.Parent
+		}
+		b.seen[scope.Label] = true
+	}
+	env, err := graphx.CreateEnvironment(ctx, graphx.URNEnvExternal, b.workers.EnvironmentConfig)
 	if err != nil {
-		t.Fatal(err)
+		return snapshot.Manifest{}, err
 	}
-	if err := r.Bind(dir); err != nil {
-		t.Fatal(err)
+	pipeline, err := graphx.Marshal(edges, &graphx.Options{Environment: env})
+	if err != nil {
+		return snapshot.Manifest{}, err
 	}
-	// run weighs one pipeline and returns the manifest that it makes.
-	run := func(set string, build func(beam.Scope, snapshot.Config, parquetio.WriteConfig)) snapshot.Manifest {
-		t.Helper()
-		p, s := beam.NewPipelineWithRoot()
-		build(s, snapshot.Config{Store: dir, Header: snapshot.Header{Set: set, RunID: "r", LogicalDate: "2026-01-31"}},
-			parquetio.WriteConfig{Store: dir, Dir: snapshot.RunDir(set, "r"), Buckets: 1})
-		edges, scales := weighed(t, p)
-		env, err := graphx.CreateEnvironment(t.Context(), graphx.URNEnvExternal, workers.EnvironmentConfig)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pipeline, err := graphx.Marshal(edges, &graphx.Options{Environment: env})
-		if err != nil {
-			t.Fatal(err)
-		}
-		id, err := client.Submit(t.Context(), portable.Submission{Name: set, Pipeline: pipeline})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if state, err := client.Watch(t.Context(), id, nil); err != nil || state != portable.Done {
-			t.Fatalf("%s: %s, %v", set, state, err)
-		}
-		weights.Lock()
-		defer weights.Unlock()
-		total, largest := 0, 0
-		for _, where := range scales {
-			total, largest = total+weights.n[where], max(largest, weights.largest[where])
-			if weights.largest[where] > most {
-				t.Errorf("%s: an element of %d bytes crosses at %s", set, weights.largest[where], where)
-			}
-		}
-		if total == 0 {
-			t.Errorf("%s: nothing was weighed at %s", set, strings.Join(scales, ", "))
-		}
-		t.Logf("%s: %d elements at %d shuffles, at most %d bytes", set, total, len(scales), largest)
-		clear(weights.largest)
-		clear(weights.n)
-		st, err := store.Open(t.Context(), dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := snapshot.Outcome(t.Context(), st, set, "r")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
+	id, err := b.client.Submit(ctx, portable.Submission{Name: h.Set, Pipeline: pipeline})
+	if err != nil {
+		return snapshot.Manifest{}, err
 	}
+	if state, err := b.client.Watch(ctx, id, nil); err != nil || state != portable.Done {
+		return snapshot.Manifest{}, fmt.Errorf("%s: %s: %w", h.Set, state, err)
+	}
+	b.read(h.Set, scales)
+	return snapshot.Outcome(ctx, b.st, h.Set, h.RunID)
+}
 
-	m := run("prompts", func(s beam.Scope, c snapshot.Config, sink parquetio.WriteConfig) {
-		prompts.Build(s, prompts.Config{Source: r.Prompts, Heldout: r.Heldout, Dedup: r.Dedup, Sink: sink, Snapshot: c})
-	})
-	run("sft", func(s beam.Scope, c snapshot.Config, sink parquetio.WriteConfig) {
-		sft.Build(s, sft.Config{Source: r.Pairs, Heldout: r.Heldout, Mix: mix.Config{Rewrite: r.Rewrite.Template}, Sink: sink, Snapshot: c})
-	})
-	run("preference", func(s beam.Scope, c snapshot.Config, sink parquetio.WriteConfig) {
-		cfg := preference.New(r)
-		var shards []schemas.Shard
-		for _, shard := range m.Shards {
-			if shard.Config == prompts.Rows {
-				shards = append(shards, shard)
-			}
+// read takes what the scales of a pipeline show.
+func (b *weighbridge) read(set string, scales []string) {
+	weights.Lock()
+	defer weights.Unlock()
+	total, largest := 0, 0
+	for _, where := range scales {
+		total, largest = total+weights.n[where], max(largest, weights.largest[where])
+		if weights.largest[where] > most {
+			b.t.Errorf("%s: an element of %d bytes crosses at %s", set, weights.largest[where], where)
 		}
-		cfg.Prompts = parquetio.ReadConfig{Store: dir, Shards: shards, Limit: 24}
-		cfg.Sink, cfg.ShardRows, cfg.Snapshot = sink, 100, c
-		preference.Build(s, cfg)
-	})
+	}
+	if total == 0 {
+		b.t.Errorf("%s: nothing was weighed at %s", set, strings.Join(scales, ", "))
+	}
+	b.t.Logf("%s: %d elements at %d shuffles, at most %d bytes", set, total, len(scales), largest)
+	clear(weights.largest)
+	clear(weights.n)
+}
+
+// unweighed are those of the scopes that no pipeline had.
+func (b *weighbridge) unweighed(scopes []string) []string {
+	return slices.DeleteFunc(scopes, func(s string) bool { return b.seen[s] })
 }

@@ -8,13 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -33,12 +32,15 @@ type cluster struct {
 func startCluster(t *testing.T) cluster {
 	t.Helper()
 	c := cluster{dir: filepath.Join(t.TempDir(), "flink")}
+	c.worker = filepath.Join(t.TempDir(), "flink-worker")
+	t.Cleanup(func() {
+		c.local(t, "down")
+		c.leftBehind(t)
+	})
 	out := c.local(t, "up")
 	if _, err := fmt.Sscanf(out, "endpoint=%s rest_url=%s", &c.endpoint, &c.rest); err != nil {
 		t.Fatalf("local.sh up says %q: %v", out, err)
 	}
-	t.Cleanup(func() { c.local(t, "down") })
-	c.worker = filepath.Join(t.TempDir(), "flink-worker")
 	self, err := os.Executable()
 	if err == nil {
 		err = os.Symlink(self, c.worker)
@@ -61,10 +63,38 @@ func (c cluster) local(t *testing.T, what string) string {
 	return string(out)
 }
 
+// leftBehind: after local.sh down nothing of the cluster runs, and only logs are there.
+func (c cluster) leftBehind(t *testing.T) {
+	t.Helper()
+	for range 50 { // a worker notices within moments that its engine has gone
+		if len(c.processes(t, "")) == 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	for _, pid := range c.processes(t, "") {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		t.Errorf("process %d was left behind: %.200q, %v", pid, line, err)
+	}
+	for _, name := range []string{"pids", "ports"} {
+		if _, err := os.Stat(filepath.Join(c.dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the file %s was left behind: %v", name, err)
+		}
+	}
+}
+
+// flags are those by which a command runs on the cluster.
+func (c cluster) flags(engine ...string) []string {
+	out := []string{"--runner", "flink"}
+	for _, e := range append([]string{"endpoint=" + c.endpoint, "rest_url=" + c.rest, "parallelism=2", "stall_after=60s", workerEnv, "worker_command=" + c.worker}, engine...) {
+		out = append(out, "--set", "engine."+e)
+	}
+	return out
+}
+
 // args are the demo on n prompts on the cluster.
-func (c cluster) args(n int, out string, engine ...string) []string {
-	engine = append([]string{"endpoint=" + c.endpoint, "rest_url=" + c.rest, "parallelism=2", "stall_after=60s", workerEnv, "worker_command=" + c.worker}, engine...)
-	return append(small(engine...), "--runner", "flink", "--out", out, "--set", "select.prompts="+strconv.Itoa(n))
+func (c cluster) args(n int, out string) []string {
+	return slices.Concat(small(), c.flags(), []string{"--out", out, "--set", "select.prompts=" + strconv.Itoa(n)})
 }
 
 // inProcessRun runs the same in process.
@@ -73,30 +103,12 @@ func inProcessRun(t *testing.T, n int) summary {
 	return succeed(t, append(small(), "--out", t.TempDir(), "--set", "select.prompts="+strconv.Itoa(n))...)
 }
 
-func sameRows(t *testing.T, got, want summary) {
-	t.Helper()
-	if got.Digest != want.Digest {
-		t.Errorf("digest %s, in process %s", got.Digest, want.Digest)
-	}
-	if fmt.Sprint(got.Rows, got.Dead, got.Filtered) != fmt.Sprint(want.Rows, want.Dead, want.Filtered) {
-		t.Errorf("ledger %v %v %v, in process %v %v %v", got.Rows, got.Dead, got.Filtered, want.Rows, want.Dead, want.Filtered)
-	}
-}
-
 // TestFlink: the rows are those of a run in process, however workers start and whatever is killed.
 func TestFlink(t *testing.T) {
 	c := startCluster(t)
-	want := inProcessRun(t, 12)
-
-	t.Run("process", func(t *testing.T) {
-		got := succeed(t, c.args(12, t.TempDir())...)
-		sameRows(t, got, want)
-		if got.Calls != want.Calls {
-			t.Errorf("calls %v, in process %v", got.Calls, want.Calls)
-		}
-	})
-	t.Run("external", func(t *testing.T) {
-		sameRows(t, succeed(t, c.args(12, t.TempDir(), "environment=external", "worker_pool="+startPool(t))...), want)
+	everywhere(t, map[string][]string{
+		"process":  c.flags(),
+		"external": c.flags("environment=external", "worker_pool="+startPool(t)),
 	})
 	t.Run("doctor", func(t *testing.T) {
 		out, err := command(t, "doctor", "--runner", "flink", "--recipe", "demo", "--set", "engine.endpoint="+c.endpoint, "--set", "engine.rest_url="+c.rest).Output()
@@ -119,11 +131,12 @@ func TestFlink(t *testing.T) {
 			t.Errorf("said %s", said)
 		}
 	})
+	t.Run("worker without its key", func(t *testing.T) { expiredKey(t, c.flags()...) })
+	t.Run("worker without its library", func(t *testing.T) { missingLibrary(t, c.flags()...) })
 	t.Run("limits", func(t *testing.T) { c.limits(t) })
 	t.Run("interrupt", func(t *testing.T) { c.interrupt(t) })
-	longer := inProcessRun(t, many)
-	t.Run("launcher lost", func(t *testing.T) { c.loseLauncher(t, longer) })
-	t.Run("kills", func(t *testing.T) { c.kills(t, longer) })
+	t.Run("launcher lost", func(t *testing.T) { c.loseLauncher(t, inProcessRun(t, many)) })
+	t.Run("kills", func(t *testing.T) { c.kills(t) })
 }
 
 // limits: however many workers there are, together they stay within the server's limit, no call is made
@@ -219,71 +232,6 @@ func withoutQuiet(args []string) []string {
 	return out
 }
 
-// kills: a worker, a TaskManager and, once the manifest is there, a TaskManager again are killed at random
-// moments; the job finishes, its rows are exact and its manifest is never written twice. PROMPTMILL_KILLS
-// is how often each of the first two is done.
-func (c cluster) kills(t *testing.T, want summary) {
-	rounds := 1
-	if n, err := strconv.Atoi(os.Getenv("PROMPTMILL_KILLS")); err == nil {
-		rounds = n
-	}
-	for i := range rounds {
-		for _, victim := range []string{"worker", "TaskManager"} {
-			t.Run(fmt.Sprintf("%s %d", victim, i), func(t *testing.T) {
-				got, _ := c.killDuring(t, func(string) {
-					c.running(t, "preference")
-					time.Sleep(rand.N(4 * time.Second))
-					c.kill(t, victim)
-				})
-				sameRows(t, got, want)
-			})
-		}
-	}
-	t.Run("after the manifest", func(t *testing.T) {
-		var written []byte
-		got, now := c.killDuring(t, func(out string) {
-			for written == nil {
-				written = manifest(t, out)
-				time.Sleep(time.Millisecond)
-			}
-			c.kill(t, "TaskManager")
-		})
-		sameRows(t, got, want)
-		if string(now) != string(written) {
-			t.Errorf("the manifest changed after it was written:\n%s\n%s", written, now)
-		}
-	})
-}
-
-// killDuring runs a job while do does its worst, and returns what the job says and its manifest.
-func (c cluster) killDuring(t *testing.T, do func(out string)) (summary, []byte) {
-	t.Helper()
-	out, done := t.TempDir(), make(chan struct{})
-	go func() {
-		defer close(done)
-		do(out)
-	}()
-	got := succeed(t, c.args(many, out)...)
-	<-done
-	return got, manifest(t, out)
-}
-
-// manifest is the text of the preference run's manifest, or nil.
-func manifest(t *testing.T, out string) []byte {
-	t.Helper()
-	var text []byte
-	err := filepath.WalkDir(filepath.Join(out, "preference"), func(name string, _ fs.DirEntry, err error) error {
-		if err == nil && filepath.Base(name) == "manifest.json" {
-			text, err = os.ReadFile(name)
-		}
-		return err
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
-	}
-	return text
-}
-
 // running waits until a job of that set runs on Flink.
 func (c cluster) running(t *testing.T, set string) {
 	t.Helper()
@@ -303,35 +251,7 @@ func (c cluster) running(t *testing.T, set string) {
 	t.Errorf("no job of %s runs", set)
 }
 
-// kill ends all processes of the kind, as an out-of-memory killer does, and gives the cluster a new TaskManager.
-func (c cluster) kill(t *testing.T, victim string) {
-	t.Helper()
-	mark := c.worker
-	if victim == "TaskManager" {
-		mark = "TaskManagerRunner"
-	}
-	killed := 0
-	for range 100 {
-		for _, pid := range c.processes(t, mark) {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err == nil {
-				killed++
-			}
-		}
-		if killed > 0 {
-			break
-		}
-		time.Sleep(20 * time.Millisecond) // between two stages there is no worker
-	}
-	if killed == 0 && victim == "TaskManager" {
-		t.Errorf("no %s to kill", victim)
-	}
-	t.Logf("killed %d (%s)", killed, victim)
-	if victim == "TaskManager" {
-		c.local(t, "taskmanager")
-	}
-}
-
-// processes are those of this cluster with mark in their command line.
+// processes are those of this cluster, its workers too, with mark in their command line.
 func (c cluster) processes(t *testing.T, mark string) []int {
 	t.Helper()
 	port := c.rest[strings.LastIndex(c.rest, ":")+1:]
@@ -342,10 +262,14 @@ func (c cluster) processes(t *testing.T, mark string) []int {
 	var pids []int
 	for _, name := range lines {
 		text, err := os.ReadFile(name)
-		if err != nil || !strings.Contains(string(text), mark) {
+		if err != nil {
 			continue // it has ended
 		}
-		if mark == c.worker && !strings.Contains(string(text), "provision_endpoint") || mark != c.worker && !strings.Contains(string(text), "rest.port="+port) {
+		args := strings.Split(string(text), "\x00")
+		worker := args[0] == c.worker && strings.Contains(string(text), "provision_endpoint")
+		// Flink's processes have the port as a setting, the job server as an argument.
+		engine := c.rest != "" && args[0] == "java" && (slices.Contains(args, "rest.port="+port) || slices.Contains(args, port))
+		if !worker && !engine || !strings.Contains(string(text), mark) {
 			continue
 		}
 		if pid, err := strconv.Atoi(strings.Split(name, "/")[2]); err == nil {

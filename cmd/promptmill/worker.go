@@ -61,7 +61,7 @@ the file that the launcher is: another build refuses the jobs.
 func (a *app) bindEngine(r *recipe.Recipe, doc *recipe.Document) error {
 	r.Engine = r.Engine.For(a.flags.runner, wantsGPU(r))
 	err := r.Engine.Check(a.flags.runner)
-	if err == nil && r.Engine.Workers > 1 {
+	if e := r.Engine; err == nil && !e.InProcess(a.flags.runner) && (e.Workers > 1 || e.WorkerConcurrency > 0) {
 		if err = shareLimits(r); err == nil {
 			err = r.Bind(a.cacheURL()) // the sections have copies of the models
 		}
@@ -79,7 +79,7 @@ func shareLimits(r *recipe.Recipe) error {
 	for _, m := range []struct {
 		role string
 		spec *model.Spec
-	}{{"policy", &r.Models.Policy}, {"images", &r.Models.Images}, {"judge", &r.Models.Judge}} {
+	}{{"policy", &r.Models.Policy}, {"images", &r.Models.Images}, {"judge", &r.Models.Judge}, {"teacher", &r.Models.Teacher}} {
 		if m.spec.Endpoint == "" {
 			continue
 		}
@@ -99,7 +99,7 @@ func shareLimits(r *recipe.Recipe) error {
 
 // wantsGPU says whether a model of the recipe runs in the worker and asks for a GPU.
 func wantsGPU(r *recipe.Recipe) bool {
-	return slices.ContainsFunc([]model.Spec{r.Models.Policy, r.Models.Images, r.Models.Judge}, func(s model.Spec) bool {
+	return slices.ContainsFunc([]model.Spec{r.Models.Policy, r.Models.Images, r.Models.Judge, r.Models.Teacher}, func(s model.Spec) bool {
 		p := s.Options["provider"]
 		return s.Endpoint == "" && (p == "cuda" || p == "tensorrt" || p == "auto")
 	})

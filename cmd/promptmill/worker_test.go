@@ -5,16 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/prism"
+
+	"github.com/promptmill/promptmill/model/modeltest/fakeserver"
+	"github.com/promptmill/promptmill/model/onnx"
 )
 
 // jobServer starts prism as a job server beside the launcher: this process is the engine, the launcher
@@ -47,10 +52,12 @@ func small(engine ...string) []string {
 // workerEnv makes this test binary a worker when an engine starts it.
 const workerEnv = "worker_env={" + asCommand + ": \"1\"}"
 
-// startPool runs promptmill worker-pool as a process and returns its address.
-func startPool(t *testing.T) string {
+// startPool runs promptmill worker-pool as a process, with further variables in its environment, and returns
+// its address.
+func startPool(t *testing.T, env ...string) string {
 	t.Helper()
 	cmd := command(t, "worker-pool", "--listen", "localhost:0")
+	cmd.Env = append(cmd.Env, env...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -154,19 +161,126 @@ func TestEngineFaults(t *testing.T) {
 		{"no endpoint", exitUsage, "flink", nil, "engine.endpoint: empty, and --runner flink needs the job server's address"},
 		{"no pool", exitUsage, "spark", []string{"endpoint=" + endpoint, "environment=external"}, "engine.worker_pool: empty"},
 		{"no image", exitUsage, "dataflow", nil, "engine.image: empty"},
+		{"no CUDA device", exitFailed, "prism", nil, "provider cuda: "},
 		{"limit below workers", exitUsage, "spark", []string{"endpoint=" + endpoint, "workers=4"}, "models.policy.concurrency: 3 requests at once cannot be divided over the 4 workers"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			args := append(small(tt.engine...), "--runner", tt.runner, "--out", t.TempDir(),
-				"--set", "models.policy={backend: openai, endpoint: \"http://127.0.0.1:1\", model: m, revision: r, concurrency: 3}")
-			if tt.name != "limit below workers" {
-				args = append(small(tt.engine...), "--runner", tt.runner, "--out", t.TempDir())
+			args := append(small(tt.engine...), "--runner", tt.runner, "--out", t.TempDir())
+			switch tt.name {
+			case "limit below workers":
+				args = append(args, "--set", "models.policy={backend: openai, endpoint: \"http://127.0.0.1:1\", model: m, revision: r, concurrency: 3}")
+			case "no CUDA device":
+				args = append(args, "--set", "models.images={backend: diffusion, model: "+tinySD(t)+", options: {provider: cuda}}")
 			}
 			said := fails(t, tt.code, args...)
 			if strings.Count(said, tt.want) != 1 || len(said) > 1200 {
 				t.Errorf("said\n%s\nwant once %q", said, tt.want)
 			}
 		})
+	}
+}
+
+// What is wrong on a worker's machine alone is one clear line at the launcher, within 30 s.
+func TestWorkerFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	server := []string{"--set", "engine.endpoint=" + jobServer(t)}
+	t.Run("key", func(t *testing.T) { expiredKey(t, server...) })
+	t.Run("library", func(t *testing.T) { missingLibrary(t, server...) })
+}
+
+// expiredKey: the reference to a key leads to another key on the worker's machine than here, one that the model
+// server does not take any more.
+func expiredKey(t *testing.T, flags ...string) {
+	t.Setenv("MODEL_KEY", "fresh")
+	pool := startPool(t, "MODEL_KEY=expired")
+	server := serve(t, fakeserver.Config{Key: "fresh"})
+	args := append([]string{
+		"preference", "--recipe", served(t, server.URL, 12, ""), "--quiet", "--out", t.TempDir(),
+	}, flags...)
+	for _, set := range []string{"engine.environment=external", "engine.worker_pool=" + pool} {
+		args = append(args, "--set", set)
+	}
+	for _, role := range []string{"policy", "images", "judge"} {
+		args = append(args, "--set", "models."+role+".api_key=env:MODEL_KEY")
+	}
+	oneLine(t, fails(t, exitFailed, args...), "401")
+}
+
+// missingLibrary: the worker's machine lacks the library that a model in the worker needs.
+func missingLibrary(t *testing.T, flags ...string) {
+	args := append(slices.Concat(small("environment=external", "worker_pool="+startPool(t, onnx.LibraryVariable+"=/nowhere/libonnxruntime.so")), flags),
+		"--out", t.TempDir(), "--set", fmt.Sprintf("models.images={backend: diffusion, model: %q}", tinySD(t)))
+	oneLine(t, fails(t, exitFailed, args...), "/nowhere/libonnxruntime.so")
+}
+
+// engine.worker_concurrency caps a worker, however few workers there are.
+func TestWorkerConcurrency(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	server := serve(t, fakeserver.Config{Slots: inFlight, Latency: 2 * time.Millisecond})
+	succeed(t, "preference", "--recipe", served(t, server.URL, 12, ""), "--json", "--quiet", "--out", t.TempDir(), "--set", "engine.endpoint="+jobServer(t),
+		"--set", "engine.environment=process", "--set", "engine."+workerEnv, "--set", "engine.worker_concurrency=2")
+	if got := server.Stats().MaxInFlight; got != 2 {
+		t.Errorf("%d requests at once, the worker's cap is 2 and the server's limit %d", got, inFlight)
+	}
+}
+
+// The manifest says what models in the process ran on, and that it was not what was wanted.
+func TestDeviceInManifest(t *testing.T) {
+	out := t.TempDir()
+	args := append(small(), "--out", out, "--set", "select.prompts=2", "--set", "imagegen.steps=2", "--set", "gates.max_dead_fraction=1",
+		"--set", "models.images={backend: diffusion, model: "+tinySD(t)+", options: {provider: auto, device_id: \"0\"}}")
+	cmd := command(t, args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if _, err := cmd.Output(); err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	if text := string(manifest(t, out)); strings.Contains(text, "ran on cuda:0") {
+		t.Skip("not executed: this machine has CUDA")
+	} else if !strings.Contains(text, "ran on cpu for want of cuda") {
+		t.Errorf("the manifest does not say it:\n%.2000s", text)
+	}
+	if strings.Count(stderr.String(), "models run on the CPU") != 1 {
+		t.Errorf("the fallback is not said once:\n%s", stderr.String())
+	}
+}
+
+// manifest is the text of the preference run's manifest, or nil.
+func manifest(t *testing.T, out string) []byte {
+	t.Helper()
+	var text []byte
+	err := filepath.WalkDir(filepath.Join(out, "preference"), func(name string, _ fs.DirEntry, err error) error {
+		if err == nil && filepath.Base(name) == "manifest.json" {
+			text, err = os.ReadFile(name)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	return text
+}
+
+// tinySD is a Stable Diffusion folder in ONNX, of a few kilobytes.
+func tinySD(t *testing.T) string {
+	t.Helper()
+	folder, err := filepath.Abs("../../model/diffusion/testdata/tiny_sd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+// oneLine wants what a person can read: one line that has the cause once.
+func oneLine(t *testing.T, said, cause string) {
+	t.Helper()
+	t.Logf("%s", said)
+	if strings.Count(said, cause) != 1 || strings.Count(strings.TrimSpace(said), "\n") > 0 || len(said) > 800 {
+		t.Errorf("said\n%s\nwant one line with %q once", said, cause)
 	}
 }
 

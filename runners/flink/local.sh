@@ -56,7 +56,13 @@ wait_for() {
 start() {
 	local name=$1
 	shift
-	setsid "$@" >"$run/log/$name.log" 2>&1 </dev/null &
+	(
+		# A pipe or a lock of the caller's would be kept as long as the cluster lives.
+		for fd in /proc/"$BASHPID"/fd/*; do
+			((${fd##*/} <= 2)) || eval "exec ${fd##*/}>&-"
+		done
+		exec setsid "$@" >"$run/log/$name.log" 2>&1 </dev/null
+	) &
 	echo $! >>"$run/pids"
 }
 
@@ -124,7 +130,7 @@ slots() { curl -sf "http://localhost:$1/overview" | grep -q '"slots-total":[1-9]
 up() {
 	need curl "it asks Flink whether it is up"
 	[ ! -e "$run/pids" ] || { echo "local.sh: $run is up already, or was not stopped: run $0 down $run" >&2; exit 1; }
-	fetch
+	fetch >&2 # Maven writes colours even when it is quiet; what up prints is read by programs
 	mkdir -p "$run/log"
 	trap down EXIT # of a part that did not come up
 	read -r rpc rest job <<<"$(free_ports 3)"

@@ -37,7 +37,13 @@ wait_for() {
 start() {
 	local name=$1
 	shift
-	setsid "$@" >"$run/log/$name.log" 2>&1 </dev/null &
+	(
+		# A pipe or a lock of the caller's would be kept as long as the cluster lives.
+		for fd in /proc/"$BASHPID"/fd/*; do
+			((${fd##*/} <= 2)) || eval "exec ${fd##*/}>&-"
+		done
+		exec setsid "$@" >"$run/log/$name.log" 2>&1 </dev/null
+	) &
 	echo $! >>"$run/pids"
 }
 
@@ -53,10 +59,10 @@ job_server() {
 up() {
 	[ ! -e "$run/pids" ] || { echo "local.sh: $run is up already, or was not stopped: run $0 down $run" >&2; exit 1; }
 	mkdir -p "$cache" "$run/log"
-	job_server
+	job_server >&2 # Maven writes colours even when it is quiet; what up prints is read by programs
 	if [ ! -d "$jars" ]; then
 		echo "local.sh: fetching Spark $version (320 MB)" >&2
-		python3 -m pip download -q --no-deps --no-binary pyspark --require-hashes -r "$here/requirements.txt" -d "$cache"
+		python3 -m pip download -q --no-deps --no-binary pyspark --require-hashes -r "$here/requirements.txt" -d "$cache" >&2
 		tar xzf "$cache/pyspark-$version.tar.gz" -C "$cache"
 	fi
 	trap down EXIT # of a part that did not come up
