@@ -26,7 +26,6 @@ func spawn(f func()) {
 func work(f func()) {
 	for {
 		f()
-		f = nil // what it holds is not ours to keep
 		if waiting.Add(1) > spares {
 			waiting.Add(-1)
 			return

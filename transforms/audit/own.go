@@ -21,7 +21,7 @@ func init() { beam.RegisterDoFn(reflect.TypeFor[ownFn]()) }
 // answers to compare is filtered: because the judge's own has a judge.Fault, or is SameAnswer.
 const StageAnswers = "audit_answers"
 
-// SameAnswer: the judge says word for word what is to be compared with it.
+// SameAnswer says: the judge's own answer is, word for word, what is to be compared with it.
 const SameAnswer = "same_answer"
 
 // Answers asks the judge the question of every teacher.Item of a PCollection, without any cue, and then, in both

@@ -57,8 +57,12 @@ func TestAnswers(t *testing.T) {
 	cfg.Model, cfg.Cache = model.Spec{Backend: "test-vain"}, transformtest.Cache(t)
 	var in []teacher.Item
 	for i, of := range []struct{ prompt, answer, teacher string }{
-		{"first", "other", "teacher"}, {"second", "another", "teacher"}, {"fair", "better", "teacher"},
-		{"third", "written before", "vain"}, {"fourth", mine, "teacher"}, {"mute", "said", "teacher"},
+		{"first", "other", "teacher"},
+		{"second", "another", "teacher"},
+		{"fair", "better", "teacher"},
+		{"third", "written before", "vain"},
+		{"fourth", mine, "teacher"},
+		{"mute", "said", "teacher"},
 	} {
 		in = append(in, teacher.Item{
 			ID: fmt.Sprint(i), Aspect: schemas.Pick, Prompt: of.prompt, Teacher: of.teacher,
