@@ -32,7 +32,7 @@ type local struct {
 	url, dir string
 
 	mu    sync.Mutex
-	root  *os.Root // nil until the folder is there
+	root  *folder // nil until the folder is there
 	swept bool
 }
 
@@ -68,15 +68,15 @@ func openLocal(url, dir string) (Store, error) {
 func (l *local) URL() string { return l.url }
 
 // open returns the root for reading; the error is fs.ErrNotExist if nothing was ever written.
-func (l *local) open() (*os.Root, error) {
+func (l *local) open() (*folder, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.openLocked()
 }
 
-func (l *local) openLocked() (*os.Root, error) {
+func (l *local) openLocked() (*folder, error) {
 	if l.root == nil {
-		root, err := os.OpenRoot(l.dir)
+		root, err := openFolder(l.dir)
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +86,7 @@ func (l *local) openLocked() (*os.Root, error) {
 }
 
 // create returns the root for writing, made with the folder of temporary files where it is missing.
-func (l *local) create() (*os.Root, error) {
+func (l *local) create() (*folder, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.swept {
@@ -107,7 +107,7 @@ func (l *local) create() (*os.Root, error) {
 }
 
 // sweep removes the temporary files of processes that were killed.
-func sweep(root *os.Root) error {
+func sweep(root *folder) error {
 	entries, err := fs.ReadDir(root.FS(), tempDir)
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func (l *local) Append(ctx context.Context, name string) (AppendFile, error) {
 	}
 }
 
-func (l *local) openAppend(root *os.Root, name string) (*appendFile, error) {
+func (l *local) openAppend(root *folder, name string) (*appendFile, error) {
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (l *local) openAppend(root *os.Root, name string) (*appendFile, error) {
 
 type appendFile struct {
 	l    *local
-	root *os.Root
+	root *folder
 	name string
 
 	f *os.File

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -38,7 +37,7 @@ var errStop = errors.New("the listing was left")
 
 type walk struct {
 	ctx    context.Context
-	root   *os.Root
+	root   *folder
 	prefix string
 	yield  func(Info, error) bool
 }
@@ -48,7 +47,7 @@ func (w *walk) dir(dir string) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	f, err := w.root.Open(path.Join(".", dir))
+	f, err := w.root.Root.Open(path.Join(".", dir)) // its entries find their files below the root
 	if err != nil {
 		return err
 	}

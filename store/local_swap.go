@@ -63,7 +63,7 @@ func (l *local) CompareAndSwap(ctx context.Context, name string, old Version, da
 
 // lock waits for the root's lock until ctx ends: it asks again and again, because flock(2) itself
 // would wait for ever behind a process that is stopped.
-func (l *local) lock(ctx context.Context) (root *os.Root, unlock func(), err error) {
+func (l *local) lock(ctx context.Context) (root *folder, unlock func(), err error) {
 	root, err = l.create()
 	if err != nil {
 		return nil, nil, err
@@ -111,7 +111,7 @@ func unflock(f *os.File) {
 }
 
 // syncDirs makes durable the names on the way to an object.
-func syncDirs(root *os.Root, name string) error {
+func syncDirs(root *folder, name string) error {
 	for dir := path.Dir(name); ; dir = path.Dir(dir) {
 		f, err := root.Open(dir)
 		if err != nil {

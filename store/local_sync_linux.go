@@ -2,13 +2,12 @@ package store
 
 import (
 	"errors"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
 
 // syncAll writes back the file system of root, and only that one.
-func syncAll(root *os.Root) error {
+func syncAll(root *folder) error {
 	f, err := root.Open(".")
 	if err != nil {
 		return err

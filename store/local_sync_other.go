@@ -3,10 +3,8 @@
 package store
 
 import (
-	"os"
-
 	"golang.org/x/sys/unix"
 )
 
 // syncAll writes back every file system: only Linux can name one.
-func syncAll(*os.Root) error { return unix.Sync() }
+func syncAll(*folder) error { return unix.Sync() }

@@ -36,7 +36,7 @@ func (l *local) Create(ctx context.Context, name string) (Writer, error) {
 type localWriter struct {
 	ctx            context.Context
 	l              *local
-	root           *os.Root
+	root           *folder
 	op, name, temp string
 	f              *os.File // nil once the writer is done
 	err            error
@@ -154,7 +154,7 @@ func equal(a, b *os.File) (bool, error) {
 
 // link gives temp its name, making the folders above it. A Delete may take away a folder that it left
 // empty between the two, so it tries again.
-func link(root *os.Root, temp, name string) error {
+func link(root *folder, temp, name string) error {
 	for try := 0; ; try++ {
 		err := root.Link(temp, name)
 		if !errors.Is(err, fs.ErrNotExist) || try == 10 {

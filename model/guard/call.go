@@ -39,14 +39,12 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s %s%s: bad path", model.ErrConfig, method, c.base.Host, path)
 	}
-	header := make(http.Header, 4)
-	header.Set("Accept", "application/json")
-	header.Set("Idempotency-Key", idempotencyKey())
+	header := http.Header{"Accept": {"application/json"}, "Idempotency-Key": {idempotencyKey()}}
 	if body != nil {
-		header.Set("Content-Type", contentType)
+		header["Content-Type"] = []string{contentType}
 	}
 	if key := c.key.value(); key != "" {
-		header.Set("Authorization", "Bearer "+key)
+		header["Authorization"] = []string{"Bearer " + key}
 	}
 	req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if body != nil {

@@ -19,6 +19,8 @@ package guard
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -176,7 +178,12 @@ func openGate(base *url.URL, width int, l limits) *gate {
 
 // idempotencyKey is one per call, not per content: tries of one call may be answered once, but equal
 // calls are separate draws.
-func idempotencyKey() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
+func idempotencyKey() string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], rand.Uint64())
+	binary.BigEndian.PutUint64(b[8:], rand.Uint64())
+	return hex.EncodeToString(b[:])
+}
 
 // errElapsed is why a call ends when its total time is over.
 var errElapsed = errors.New("total time is over")

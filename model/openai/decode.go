@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"strings"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/guard"
 )
@@ -57,15 +60,20 @@ func (c *content) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// lenient makes jsonv2, which reads an answer in a third of the time, take what encoding/json takes. It also
+// takes names without their underscores.
+var lenient = jsonv2.JoinOptions(
+	jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsonv2.MatchCaseInsensitiveNames(true))
+
 // decodeChat reads a chat completion. It is an error if there are no choices, and one that wraps
 // model.ErrRejected if none of them says anything; a single empty one among others is an answer.
 func decodeChat(body []byte) (completion, error) {
 	// Nearly all contents are texts, and the decoder reads those in half the time without a method.
 	var w wireCompletion[string]
-	err := json.Unmarshal(body, &w)
-	if _, other := errors.AsType[*json.UnmarshalTypeError](err); other {
+	err := jsonv2.Unmarshal(body, &w, lenient)
+	if _, other := errors.AsType[*jsonv2.SemanticError](err); other {
 		var parts wireCompletion[content]
-		err = json.Unmarshal(body, &parts)
+		err = jsonv2.Unmarshal(body, &parts, lenient)
 		return readCompletion(parts, err, body)
 	}
 	return readCompletion(w, err, body)

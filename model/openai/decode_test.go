@@ -30,6 +30,11 @@ func TestDecodeChat(t *testing.T) {
 		{"one empty of two", `{"choices":[{"message":{"content":""}},{"message":{"content":"b"}}]}`, answers(model.Answer{}, model.Answer{Text: "b"}), false},
 		{"empty", `{"choices":[{"message":{"content":" \n"},"finish_reason":"stop"}]}`, nil, true},
 		{"null content", `{"choices":[{"message":{"content":null},"finish_reason":"stop"}]}`, nil, true},
+		{"not UTF-8", "{\"choices\":[{\"message\":{\"content\":\"a\xffb\"}}]}", answers(model.Answer{Text: "a\uFFFDb"}), false},
+		{"half a surrogate", `{"choices":[{"message":{"content":"a\ud83db"}}]}`, answers(model.Answer{Text: "a\uFFFDb"}), false},
+		{"a name twice", `{"id":1,"id":2,"choices":[{"message":{"content":"a","content":"b"}}]}`, answers(model.Answer{Text: "b"}), false},
+		{"names in capitals", `{"Choices":[{"Message":{"Content":"a"},"Finish_Reason":"stop"}]}`, answers(model.Answer{Text: "a", Finish: model.FinishStop}), false},
+		{"more behind it", `{"choices":[{"message":{"content":"a"}}]} {}`, nil, false},
 		{"no choices", `{"choices":[]}`, nil, false},
 		{"null choices", `{"choices":null,"error":{"message":"busy"}}`, nil, false},
 		{"cut", `{"choices":[{"message":{"content":"hi`, nil, false},
@@ -63,7 +68,7 @@ func FuzzDecodeChat(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		c, err := decodeChat(body)
-		if err == nil && (len(c.answers) == 0 || c.promptTokens < 0 || c.completionTokens < 0) {
+		if err == nil && (!json.Valid(body) || len(c.answers) == 0 || c.promptTokens < 0 || c.completionTokens < 0) {
 			t.Errorf("decodeChat(%q) = %+v", body, c)
 		}
 		if _, _, err := decodeImage(body); err == nil && !json.Valid(body) {
