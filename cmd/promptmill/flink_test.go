@@ -140,26 +140,35 @@ func TestFlink(t *testing.T) {
 }
 
 // limits: however many workers there are, together they stay within the server's limit, no call is made
-// twice, and the rows are the same.
+// twice, the rows are the same, and no worker alone has all the work.
 func (c cluster) limits(t *testing.T) {
-	const prompts = 12
-	server := serve(t, fakeserver.Config{Slots: 4 * inFlight, Latency: 20 * time.Millisecond})
-	recipe := served(t, server.URL, prompts, "")
-	want := succeed(t, "preference", "--recipe", recipe, "--logical-date", "2026-01-31", "--json", "--quiet", "--out", t.TempDir())
+	const prompts = 200 // four row groups of the prompt set: one for each part of a stage
+	server := serve(t, fakeserver.Config{Slots: 4 * inFlight, Latency: 10 * time.Millisecond})
+	var lines strings.Builder
+	for i := range prompts {
+		fmt.Fprintf(&lines, "a lighthouse with %d windows\n", i)
+	}
+	input := writeFile(t, t.TempDir(), "lines.txt", lines.String())
+	preference := func(set ...string) []string {
+		args := []string{"preference", "--recipe", served(t, server.URL, 1, ""), "--logical-date", "2026-01-31", "--json", "--quiet", "--out", t.TempDir()}
+		for _, s := range append(set, "prompts.inputs=[{name: own, path: "+input+"}]", "rewrite.candidates=2", "judge.samples=2") {
+			args = append(args, "--set", s)
+		}
+		return args
+	}
+	want := succeed(t, preference()...)
 	for _, workers := range []int{1, 2, 4} {
 		server.ResetStats()
-		args := []string{"preference", "--recipe", recipe, "--logical-date", "2026-01-31", "--json", "--quiet", "--runner", "flink", "--out", t.TempDir()}
-		for _, set := range []string{
-			"endpoint=" + c.endpoint, "rest_url=" + c.rest, workerEnv, "worker_command=" + c.worker,
-			"parallelism=4", fmt.Sprintf("workers=%d", workers), fmt.Sprintf("sdk_worker_parallelism=%d", workers),
-		} {
-			args = append(args, "--set", "engine."+set)
-		}
+		args := preference("engine.endpoint="+c.endpoint, "engine.rest_url="+c.rest, "engine."+workerEnv, "engine.worker_command="+c.worker,
+			"engine.parallelism=4", fmt.Sprintf("engine.workers=%d", workers), fmt.Sprintf("engine.sdk_worker_parallelism=%d", workers))
 		start := time.Now()
-		sameRows(t, succeed(t, args...), want)
+		sameRows(t, succeed(t, append(args, "--runner", "flink")...), want)
 		got := server.Stats()
 		if got.MaxInFlight > inFlight || got.Repeated != 0 {
 			t.Errorf("%d workers: %d requests at once, the limit is %d; %d made twice", workers, got.MaxInFlight, inFlight, got.Repeated)
+		}
+		if share := inFlight / workers; workers > 1 && got.MaxInFlight <= share {
+			t.Errorf("%d workers: %d requests at once, which is no more than the %d of one of them", workers, got.MaxInFlight, share)
 		}
 		t.Logf("%d workers: at most %d of %d at once, %d calls, the server worked %s, the job %s",
 			workers, got.MaxInFlight, inFlight, got.Calls, got.Last.Sub(got.First).Round(time.Millisecond), time.Since(start).Round(time.Millisecond))

@@ -152,7 +152,7 @@ func buildMixed(s beam.Scope, c mixConfig) beam.PCollection {
 	own := parquetio.Read[schemas.VisionPreferencePair](s, c.Own)
 	pairs := beam.ParDo(s, withPictures, parquetio.Read[schemas.PreferencePair](s, c.Pairs))
 	kept, n1 := parquetio.Write[schemas.VisionPreferencePair](s, sink(Own, c.OwnRows), own)
-	mixed, n2 := parquetio.Write[schemas.VisionPreferencePair](s, sink(Mixed, c.OwnRows+c.PairRows), beam.Flatten(s, own, pairs))
+	mixed, n2 := parquetio.Write[schemas.VisionPreferencePair](s, sink(Mixed, c.OwnRows+c.PairRows), own, pairs)
 	c.Snapshot.Equations = slices.Concat(
 		[]string{fmt.Sprintf("write_%s.in = %d", Own, c.OwnRows), fmt.Sprintf("write_%s.in = %d", Mixed, c.OwnRows+c.PairRows)},
 		[]string{fmt.Sprintf("write_%s.out = rows.%[1]s", Own), fmt.Sprintf("write_%s.out = rows.%[1]s", Mixed)})

@@ -159,20 +159,24 @@ func (m Mixture) Build(s beam.Scope, cut Cut, targets []Target, header snapshot.
 	}
 	var sides [2][]beam.PCollection
 	vision := got[schemas.TaskEvaluation] + got[schemas.TaskJudgment]
+	// Evaluations and judgments meet in the sink and nowhere before: no Flatten holds their texts.
+	hand := func(train, validation, c beam.PCollection) {
+		for i, items := range []beam.PCollection{train, validation} {
+			sides[i] = append(sides[i], embed.Rows[VisionItem, schemas.VisionChatExample](s, m.Cache, items))
+		}
+		counts = append(counts, c)
+	}
 	if got[schemas.TaskEvaluation] > 0 {
 		items := parquetio.Read[teacher.Item](s, read(m.Evaluation, evaluation.Items, 0))
-		train, validation, c := beam.ParDo3(s, &evaluationFn{visionFn{Cut: cut}}, items)
-		sides[0], sides[1], counts = append(sides[0], train), append(sides[1], validation), append(counts, c)
+		hand(beam.ParDo3(s, &evaluationFn{visionFn{Cut: cut}}, items))
 	}
 	if got[schemas.TaskJudgment] > 0 {
 		items := parquetio.Read[judgments.Item](s, read(m.Judgment, judgment.Items, 0))
-		train, validation, c := beam.ParDo3(s, &judgmentFn{visionFn{Cut: cut}}, items)
-		sides[0], sides[1], counts = append(sides[0], train), append(sides[1], validation), append(counts, c)
+		hand(beam.ParDo3(s, &judgmentFn{visionFn{Cut: cut}}, items))
 	}
 	if vision > 0 {
-		for i, items := range sides {
-			rows := embed.Rows[VisionItem, schemas.VisionChatExample](s, m.Cache, beam.Flatten(s, items...))
-			written, c := parquetio.Write[schemas.VisionChatExample](s, m.sink(header, Vision, splitNames[i], vision, m.VisionShardRows), rows)
+		for i, rows := range sides {
+			written, c := parquetio.Write[schemas.VisionChatExample](s, m.sink(header, Vision, splitNames[i], vision, m.VisionShardRows), rows...)
 			shards, counts = append(shards, written), append(counts, c)
 		}
 	}

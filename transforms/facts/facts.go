@@ -7,8 +7,13 @@
 //
 // Pictures are read last. The rows are chosen by the rank of their id (schemas.Rank), which is known from
 // the small columns; only then are the bytes of the chosen ones read, checked and put under their
-// SHA-256. What crosses a shuffle is names. So a set of 32,000 out of 583,747 rows reads a
-// twentieth of the files' bytes, and the first N rows are the same whatever N is.
+// SHA-256. What crosses a shuffle is names, and the first N rows are the same whatever N is.
+//
+// What is read of a Parquet file are the pages that hold a chosen picture. Where the file has a page index and
+// pages of a mebibyte, 50 of 1,000 rows with pictures of 200 KB read 88 of 400 MB, and 200 of 20,000 rows with
+// pictures of 7 KB, of which a page holds a hundred and more, 224 of 283 MB. Without an index a row group is read up
+// to its last chosen row. pyarrow makes one page of a thousand rows or a row group, whichever is less, so of its files
+// the row groups with a chosen row are read whole.
 //
 // One worker chooses: the small columns of the largest of these sources are a few hundred megabytes to
 // read and 64 bytes a row to hold, which is less than shuffling them would cost. The reading of pictures is

@@ -58,7 +58,7 @@ func config(t testing.TB) parquetio.WriteConfig {
 	return parquetio.WriteConfig{Store: t.TempDir(), Dir: "runs/r1", Config: "rows", Stage: "write", Seed: 7, Buckets: 3}
 }
 
-// write runs Write over rows, which come in so many bundles at least, on a runner.
+// write runs Write over rows, which come from so many collections, on a runner.
 func write[T schemas.Row](t testing.TB, runner string, cfg parquetio.WriteConfig, rows []T, bundles int) ([]schemas.Shard, []schemas.Count, error) {
 	t.Helper()
 	p, s := beam.NewPipelineWithRoot()
@@ -66,7 +66,7 @@ func write[T schemas.Row](t testing.TB, runner string, cfg parquetio.WriteConfig
 	for i := range bundles {
 		parts = append(parts, beam.CreateList(s, rows[i*len(rows)/bundles:(i+1)*len(rows)/bundles]))
 	}
-	shards, counts := parquetio.Write[T](s, cfg, beam.Flatten(s, parts...))
+	shards, counts := parquetio.Write[T](s, cfg, parts...)
 	written.Lock()
 	written.shards, written.counts = map[string][]schemas.Shard{}, map[string][]schemas.Count{}
 	written.Unlock()

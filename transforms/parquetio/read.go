@@ -41,13 +41,19 @@ func (c ReadConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// A part is the first Take rows of a shard.
+// readParts is about how many elements a Read makes, so that there is work for every worker: enough for clusters of
+// some tens of slots, and few enough that opening a file for each costs little.
+const readParts = 64
+
+// A part is every Of-th row group of a shard, from the one at Index on, as far as they hold its first Take rows.
 type part struct {
-	Shard schemas.Shard
-	Take  int64
+	Shard     schemas.Shard
+	Take      int64
+	Index, Of int
 }
 
-// parts are the shards with the rows that the limit leaves of each.
+// parts are the shards with the rows that the limit leaves of each, cut if they are few. How many row groups a
+// shard has is known where it is opened: a part may have none.
 func (c ReadConfig) parts() (parts []part) {
 	left := c.Limit
 	for _, s := range c.Shards {
@@ -56,8 +62,9 @@ func (c ReadConfig) parts() (parts []part) {
 			take = min(take, left)
 			left -= take
 		}
-		if take > 0 {
-			parts = append(parts, part{Shard: s, Take: take})
+		of := int(min(take, int64(max(readParts/len(c.Shards), 1))))
+		for i := range of {
+			parts = append(parts, part{Shard: s, Take: take, Index: i, Of: of})
 		}
 	}
 	return parts
@@ -65,7 +72,7 @@ func (c ReadConfig) parts() (parts []part) {
 
 // Read reads rows of shards into a PCollection<T>, in no order, row groups side by side. A file may have
 // more columns than T; one that lacks a column of T, or has it in another case or of another type, is an error
-// before any row is read, as is one whose size or SHA-256 is not the shard's. The hash of the whole file is
+// before any of its rows is read, as is one whose size or SHA-256 is not the shard's. The hash of the whole file is
 // taken once in each process that reads from it.
 //
 // It panics if cfg is not valid.
@@ -76,10 +83,12 @@ func Read[T schemas.Row](s beam.Scope, cfg ReadConfig) beam.PCollection {
 	}
 	schemas.TableOf[T]()
 	parts := beam.ParDo(s, &partsFn{Parts: cfg.parts()}, beam.Impulse(s))
-	groups := beam.ParDo(s, &groupsFn[T]{Store: cfg.Store}, beam.Reshuffle(s, parts))
-	return beam.ParDo(s, &readFn[T]{Store: cfg.Store}, beam.Reshuffle(s, groups))
+	return beam.ParDo(s, &readFn[T]{Store: cfg.Store}, beam.Reshuffle(s, parts))
 }
 
+// partsFn emits parts of row groups without opening a file, because one shuffle is all there may be: of two with nothing
+// but ParDos between them, Flink leaves out the second, and one worker keeps what it made of an element. A
+// splittable DoFn has the same fate.
 type partsFn struct{ Parts []part }
 
 func (f *partsFn) ProcessElement(_ []byte, emit func(part)) {
@@ -88,20 +97,12 @@ func (f *partsFn) ProcessElement(_ []byte, emit func(part)) {
 	}
 }
 
-// A rowGroup is the first Take rows of one of a shard's row groups. Each is an element that crosses a shuffle of its
-// own: a splittable DoFn would say the same, but Flink hands all restrictions of an element to one worker.
-type rowGroup struct {
-	Shard schemas.Shard
-	Index int64
-	Take  int64
-}
-
-// groupsFn emits the row groups that hold the first Take rows of a part.
-type groupsFn[T schemas.Row] struct {
+// readFn emits the rows of parts.
+type readFn[T schemas.Row] struct {
 	Store string
 }
 
-func (f *groupsFn[T]) ProcessElement(ctx context.Context, p part, emit func(rowGroup)) error {
+func (f *readFn[T]) ProcessElement(ctx context.Context, p part, emit func(T)) error {
 	st, err := store.Open(ctx, f.Store)
 	if err != nil {
 		return err
@@ -116,36 +117,16 @@ func (f *groupsFn[T]) ProcessElement(ctx context.Context, p part, emit func(rowG
 		if left <= 0 {
 			break
 		}
-		emit(rowGroup{Shard: p.Shard, Index: int64(i), Take: min(left, g.NumRows())})
+		if i%p.Of == p.Index {
+			err := readRows(g, left, func(row T) error {
+				emit(row)
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("parquetio: %s: row group %d: %w", p.Shard.Object, i, err)
+			}
+		}
 		left -= g.NumRows()
-	}
-	if left > 0 {
-		return fmt.Errorf("parquetio: %s: %w: it ends %d rows early", p.Shard.Object, store.ErrDamaged, left)
-	}
-	return nil
-}
-
-// readFn emits the rows of row groups.
-type readFn[T schemas.Row] struct {
-	Store string
-}
-
-func (f *readFn[T]) ProcessElement(ctx context.Context, g rowGroup, emit func(T)) error {
-	st, err := store.Open(ctx, f.Store)
-	if err != nil {
-		return err
-	}
-	file, err := openShard[T](ctx, st, g.Shard)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	err = readRows(file.RowGroups()[g.Index], g.Take, func(row T) error {
-		emit(row)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("parquetio: %s: row group %d: %w", g.Shard.Object, g.Index, err)
 	}
 	return nil
 }

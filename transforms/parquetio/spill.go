@@ -1,10 +1,12 @@
 package parquetio
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/bits"
 	"path"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/parquet-go/parquet-go"
@@ -21,27 +23,28 @@ type spill struct {
 	Rows           int64
 }
 
-// spillFn gathers the rows of a bundle by bucket and writes them to spill objects of about BufferBytes.
+// spillFn gathers the rows of a bundle and writes them, by bucket, to spill objects of about BufferBytes. Rows are
+// gathered as they come and parted when they are written: what a bundle holds goes by BufferBytes, and not by how
+// many buckets there are, which is more the more rows there are.
 type spillFn[T schemas.Row] struct {
 	WriteConfig WriteConfig
 
-	store    store.Store
-	table    *schemas.Table[T]
-	row      parquet.Row
-	buckets  []blockBuffer
-	buffered int
-	tally    ledger.Tally
+	store store.Store
+	table *schemas.Table[T]
+	row   parquet.Row
+	data  []byte
+	rows  []bufferedRow
+	tally ledger.Tally
 }
 
-// A blockBuffer holds the encoded rows of one bucket.
-type blockBuffer struct {
-	data []byte
-	rows int64
+// A bufferedRow says where the encoded row of a bucket lies in the buffer.
+type bufferedRow struct {
+	bucket     int64
+	start, end int
 }
 
 func (f *spillFn[T]) Setup(ctx context.Context) (err error) {
 	f.table = schemas.TableOf[T]()
-	f.buckets = make([]blockBuffer, f.WriteConfig.Buckets)
 	f.store, err = store.Open(ctx, f.WriteConfig.Store)
 	return err
 }
@@ -57,15 +60,13 @@ func (f *spillFn[T]) ProcessElement(ctx context.Context, row T, emit func(int64,
 	}
 	key := row.RowKey()
 	rank := schemas.Rank(f.WriteConfig.Seed, key)
-	bucket, _ := bits.Mul64(rank, uint64(len(f.buckets)))
-	b := &f.buckets[bucket]
-	before := len(b.data)
+	bucket, _ := bits.Mul64(rank, uint64(f.WriteConfig.Buckets))
+	start := len(f.data)
 	f.row = f.table.Append(f.row[:0], &row)
-	b.data = appendRecord(b.data, rank, key, row.RowTie(), f.row)
-	b.rows++
-	f.buffered += len(b.data) - before
+	f.data = appendRecord(f.data, rank, key, row.RowTie(), f.row)
+	f.rows = append(f.rows, bufferedRow{int64(bucket), start, len(f.data)})
 	f.tally.In(f.WriteConfig.Stage, 1)
-	if f.buffered < f.limit() {
+	if len(f.data) < f.limit() {
 		return nil
 	}
 	return f.flush(ctx, emit)
@@ -87,9 +88,9 @@ func (f *spillFn[T]) limit() int {
 	return f.WriteConfig.BufferBytes
 }
 
-// flush writes what is buffered to one object, a compressed block for each bucket.
+// flush writes what is buffered to one object, a compressed block for each bucket that has rows.
 func (f *spillFn[T]) flush(ctx context.Context, emit func(int64, spill)) error {
-	if f.buffered == 0 {
+	if len(f.rows) == 0 {
 		return nil
 	}
 	name := path.Join(f.WriteConfig.Dir, spillDir, f.WriteConfig.Config+"-"+uuid.NewString())
@@ -98,26 +99,35 @@ func (f *spillFn[T]) flush(ctx context.Context, emit func(int64, spill)) error {
 		return fmt.Errorf("parquetio: spill %s: %w", name, err)
 	}
 	defer w.Abort()
-	spills := make([]spill, len(f.buckets))
-	var offset int64
-	for i, b := range f.buckets {
-		if b.rows == 0 {
-			continue
+	slices.SortFunc(f.rows, func(a, b bufferedRow) int {
+		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.start, b.start))
+	})
+	var (
+		buckets []int64
+		spills  []spill
+		offset  int64
+		rows    []byte
+	)
+	for from := 0; from < len(f.rows); {
+		rows = rows[:0]
+		bucket, to := f.rows[from].bucket, from
+		for ; to < len(f.rows) && f.rows[to].bucket == bucket; to++ {
+			rows = append(rows, f.data[f.rows[to].start:f.rows[to].end]...)
 		}
-		block := compress(b.data)
+		block := compress(rows)
 		if _, err := w.Write(block); err != nil {
 			return fmt.Errorf("parquetio: spill %s: %w", name, err)
 		}
-		spills[i] = spill{Object: name, Offset: offset, Length: int64(len(block)), Rows: b.rows}
+		buckets = append(buckets, bucket)
+		spills = append(spills, spill{Object: name, Offset: offset, Length: int64(len(block)), Rows: int64(to - from)})
 		offset += int64(len(block))
+		from = to
 	}
 	if err := w.Commit(); err != nil {
 		return fmt.Errorf("parquetio: spill %s: %w", name, err)
 	}
 	for i, s := range spills {
-		if s.Rows > 0 {
-			emit(int64(i), s)
-		}
+		emit(buckets[i], s)
 	}
 	f.reset()
 	return nil
@@ -127,12 +137,8 @@ func (f *spillFn[T]) flush(ctx context.Context, emit func(int64, spill)) error {
 func (f *spillFn[T]) reset() {
 	f.row = f.row[:0]
 	clear(f.row[:cap(f.row)])
-	for i := range f.buckets {
-		b := &f.buckets[i]
-		if b.rows = 0; cap(b.data) > 2*f.limit() {
-			b.data = nil
-		}
-		b.data = b.data[:0]
+	if cap(f.data) > 2*f.limit() {
+		f.data = nil
 	}
-	f.buffered = 0
+	f.data, f.rows = f.data[:0], f.rows[:0]
 }

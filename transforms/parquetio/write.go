@@ -9,6 +9,9 @@
 // range of schemas.Rank, so shards in bucket order hold the rows in rank order, and neither rows, order
 // nor bytes of a shard depend on the parallelism or the runner. A bundle that runs twice leaves an
 // object that nothing names; no object is renamed or written over.
+//
+// What is in memory goes by BufferBytes for each bundle at work and by the largest bucket. Only descriptors grow with the
+// rows: one for each bucket of each spill, so at most one a row.
 package parquetio
 
 import (
@@ -27,12 +30,10 @@ import (
 func init() {
 	beam.RegisterType(reflect.TypeFor[spill]())
 	beam.RegisterType(reflect.TypeFor[part]())
-	beam.RegisterType(reflect.TypeFor[rowGroup]())
 	register.Emitter2[int64, spill]()
 	register.Emitter1[schemas.Shard]()
 	register.Emitter1[schemas.Count]()
 	register.Emitter1[part]()
-	register.Emitter1[rowGroup]()
 	register.Iter1[spill]()
 	beam.RegisterDoFn(reflect.TypeFor[partsFn]())
 	Register[schemas.Prompt]()
@@ -55,7 +56,7 @@ func init() {
 // by reflection, which is a sixth of what a row costs here, and works in stripped binaries too.
 func Register[T schemas.Row]() {
 	for _, t := range []reflect.Type{
-		reflect.TypeFor[T](), reflect.TypeFor[spillFn[T]](), reflect.TypeFor[shardFn[T]](), reflect.TypeFor[groupsFn[T]](), reflect.TypeFor[readFn[T]](),
+		reflect.TypeFor[T](), reflect.TypeFor[spillFn[T]](), reflect.TypeFor[shardFn[T]](), reflect.TypeFor[readFn[T]](),
 	} {
 		beam.RegisterType(t)
 	}
@@ -192,23 +193,28 @@ func writerOptions[T schemas.Row](rowGroup int) []parquet.WriterOption {
 	return options
 }
 
-// Write writes a PCollection<T> to Parquet files in the store and returns the files, a
+// Write writes the rows of one or more PCollection<T> to Parquet files in the store and returns the files, a
 // PCollection<schemas.Shard>, and the rows' fates, a PCollection<schemas.Count>: in and out, and
 // filtered as "duplicate" if cfg.Unique. No rows make no shards. A row that does not validate fails the
-// bundle: to put it aside is the business of the transform that made it.
+// bundle: to put it aside is the business of the transform that made it. Give rows that come from several
+// places as they are, not flattened: a runner may hold all rows at a Flatten, and then many times their size.
 //
 // The rows of a shard ascend by (schemas.Rank of the key, key, tie), and so do the shards of a split by
 // Index, which is the bucket. A split that has no row of a bucket has no shard of that Index. Objects
 // below Dir/spill are of no use once the pipeline has ended: see snapshot.Clean.
 //
-// It panics if cfg is not valid.
-func Write[T schemas.Row](s beam.Scope, cfg WriteConfig, rows beam.PCollection) (shards, counts beam.PCollection) {
+// It panics if cfg is not valid or there is no collection.
+func Write[T schemas.Row](s beam.Scope, cfg WriteConfig, rows ...beam.PCollection) (shards, counts beam.PCollection) {
 	s = s.Scope("parquetio.Write")
 	if err := cfg.Validate(); err != nil {
 		panic(err)
 	}
 	schemas.TableOf[T]() // panics now if T is no row
-	spills, in := beam.ParDo2(s, &spillFn[T]{WriteConfig: cfg}, rows)
-	shards, out := beam.ParDo2(s, &shardFn[T]{WriteConfig: cfg}, beam.GroupByKey(s, spills))
-	return shards, beam.Flatten(s, in, out)
+	var spills, tallies []beam.PCollection
+	for _, some := range rows {
+		spilled, in := beam.ParDo2(s, &spillFn[T]{WriteConfig: cfg}, some)
+		spills, tallies = append(spills, spilled), append(tallies, in)
+	}
+	shards, out := beam.ParDo2(s, &shardFn[T]{WriteConfig: cfg}, beam.GroupByKey(s, beam.Flatten(s, spills...)))
+	return shards, beam.Flatten(s, append(tallies, out)...)
 }

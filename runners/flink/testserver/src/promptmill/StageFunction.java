@@ -3,7 +3,6 @@ package promptmill;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
@@ -18,8 +17,6 @@ import org.apache.beam.sdk.coders.Coder;
 import org.apache.beam.sdk.fn.data.FnDataReceiver;
 import org.apache.beam.sdk.io.FileSystems;
 import org.apache.beam.sdk.options.PipelineOptionsFactory;
-import org.apache.beam.sdk.options.PortablePipelineOptions;
-import org.apache.beam.sdk.util.construction.PipelineOptionsTranslation;
 import org.apache.beam.sdk.util.construction.graph.ExecutableStage;
 import org.apache.beam.sdk.values.WindowedValue;
 import org.apache.flink.api.common.accumulators.ListAccumulator;
@@ -33,8 +30,11 @@ class StageFunction extends RichMapPartitionFunction<byte[], Tuple2<Integer, byt
   static final String COUNTERS = "counters";
   private static final String USER_COUNTER = "beam:metric:user:sum_int64:v1";
 
-  /** A TaskManager's slots share the workers of a job, as in Beam's runners. */
-  private static final Map<String, Workers> WORKERS = new ConcurrentHashMap<>();
+  /**
+   * A TaskManager's slots share the workers of a job, as in Beam's runners: one factory has sdk_worker_parallelism of
+   * them and gives them to the parts of stages in turn.
+   */
+  private static final Map<String, ExecutableStageContext.Factory> WORKERS = new ConcurrentHashMap<>();
 
   private final byte[] payload;
   private final JobInfo info;
@@ -54,27 +54,12 @@ class StageFunction extends RichMapPartitionFunction<byte[], Tuple2<Integer, byt
   public void open(Configuration unused) throws Exception {
     FileSystems.setDefaultPipelineOptions(PipelineOptionsFactory.create());
     stage = ExecutableStage.fromPayload(RunnerApi.ExecutableStagePayload.parseFrom(payload));
-    context = WORKERS.computeIfAbsent(info.jobId(), id -> new Workers(info)).next().get(info);
+    context = WORKERS.computeIfAbsent(
+        info.jobId(),
+        id -> ReferenceCountingExecutableStageContextFactory.create(DefaultExecutableStageContext::create, x -> true)).get(info);
     bundles = context.getStageBundleFactory(stage);
     counters = new ListAccumulator<>();
     getRuntimeContext().addAccumulator(COUNTERS, counters);
-  }
-
-  /** The workers of one job on this TaskManager: sdk_worker_parallelism of them, given out in turn. */
-  private static class Workers {
-    private final List<ExecutableStageContext.Factory> factories = new ArrayList<>();
-    private int given;
-
-    Workers(JobInfo info) {
-      PortablePipelineOptions o = PipelineOptionsTranslation.fromProto(info.pipelineOptions()).as(PortablePipelineOptions.class);
-      for (int i = 0; i < Math.max(1, o.getSdkWorkerParallelism()); i++) {
-        factories.add(ReferenceCountingExecutableStageContextFactory.create(DefaultExecutableStageContext::create, x -> true));
-      }
-    }
-
-    synchronized ExecutableStageContext.Factory next() {
-      return factories.get(given++ % factories.size());
-    }
   }
 
   @Override
