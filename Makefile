@@ -29,7 +29,7 @@ test: setup ## every test
 test-formats: build ## every set of the demo in datasets, pyarrow and DuckDB, in an environment of their own
 	bench/formats/run.sh
 
-test-trainers: ## real TRL and LLaMA-Factory on tiny random models, on the CPU; fetches about 12 GB once
+test-trainers: build ## real TRL and LLaMA-Factory on tiny random models, on the CPU; fetches about 12 GB once
 	model/trainers/command/testdata/test_trainers.sh
 
 test-engines: ## the same rows in process, on a separate job server and on a real standalone Flink, whatever is killed; needs a JDK, Maven, pip

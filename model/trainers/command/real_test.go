@@ -113,6 +113,59 @@ func TestReal(t *testing.T) {
 	}
 }
 
+// TestRealSets trains two steps, in TRL, on each set that the pipelines of the demo commit, from the committed files as they lie.
+func TestRealSets(t *testing.T) {
+	dir := realTrainers(t)
+	for _, c := range []struct{ set, config, start, method string }{
+		{"sft", "rewrite", "text", model.MethodSFT},
+		{"sft", "vision", "vision", model.MethodSFT},
+		{"evaluation", "evaluation", "vision", model.MethodSFT},
+		{"judgment", "judgment", "vision", model.MethodSFT},
+		{"preference", "rewrite", "text", model.MethodDPO},
+		{"preference", "judgment", "vision", model.MethodDPO},
+	} {
+		t.Run(c.set+"/"+c.config, func(t *testing.T) {
+			shards, err := filepath.Glob(filepath.Join(dir, "sets", c.set, "runs/*", c.config, "train-*.parquet"))
+			if err != nil || len(shards) == 0 {
+				t.Fatalf("no shards, %v", err)
+			}
+			m, err := model.OpenTrainer(t.Context(), model.Spec{Backend: "command", Model: presets[0].preset, Options: map[string]string{
+				"bin": filepath.Join(dir, presets[0].bin), "extra": presets[0].extra + " --max_steps 2", "micro_batch": "4",
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			j := job("set", filepath.Join(dir, "tiny", c.start), shards[0], filepath.Join(t.TempDir(), "out"))
+			j.Method, j.Data, j.Params.BatchSize = c.method, shards, 32
+			handle, err := m.Start(t.Context(), j)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := ended(t, m, handle)
+			t.Logf("%+v", s)
+			if s.State != model.TrainSucceeded || s.Step == 0 || s.Step != s.Steps || s.Metrics["loss"] == 0 || s.Weights == "" {
+				t.Errorf("ended as %+v", s)
+			}
+		})
+	}
+}
+
+func ended(t *testing.T, m model.Trainer, handle string) model.TrainStatus {
+	t.Helper()
+	for range 6000 {
+		s, err := m.Status(t.Context(), handle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.State != model.TrainQueued && s.State != model.TrainRunning {
+			return s
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("the job does not end")
+	return model.TrainStatus{}
+}
+
 func hasAll(m map[string]float64, names ...string) bool {
 	for _, n := range names {
 		if _, ok := m[n]; !ok {

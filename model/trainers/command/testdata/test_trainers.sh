@@ -19,6 +19,12 @@ install trl trl==1.16.0 transformers==5.23.0 torch==2.15.0 torchvision pillow
 install lf llamafactory==0.9.5 torch==2.11.0 torchaudio==2.11.0
 
 [ -e "$trainers/tiny/vision" ] || "$trainers/trl/bin/python" "$here/make_tiny.py" "$trainers/tiny"
+# The demo's sets, with the procedural world as models, are built anew.
+rm -rf "$trainers/sets"
+for set in sft evaluation judgment "preference --set select.prompts=12 --set judgment_pairs.asked=24"; do
+	# shellcheck disable=SC2086 # a set and its settings
+	"$here/../../../../bin/promptmill" $set --recipe demo --models scene --out "$trainers/sets" --quiet >/dev/null
+done
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HOME="$trainers/home" CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 cd "$here/.."
 PROMPTMILL_TRAINERS=$trainers exec go test -count=1 -timeout 30m -v -run 'TestReal' .
