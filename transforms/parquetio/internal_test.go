@@ -113,19 +113,20 @@ func TestDamagedSpill(t *testing.T) {
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)/2] ^= 1
 	for name, block := range map[string][]byte{"flipped": flipped, "short": good[:len(good)-1], "rows": good, "cut": compress([]byte("0123456789"))} {
-		if err := fn.store.PutIfAbsent(ctx, name, block); err != nil {
+		object := fn.WriteConfig.spillObject(name)
+		if err := fn.store.PutIfAbsent(ctx, object, block); err != nil {
 			t.Fatal(err)
 		}
-		s := spill{Object: name, Length: int64(len(good)), Rows: 2}
+		s := spill{ID: name, Length: int64(len(good)), Rows: 2}
 		if name == "cut" {
 			s.Length = int64(len(block))
 		}
 		_, err := fn.load(ctx, []spill{s})
-		if err == nil || !strings.Contains(err.Error(), "spill "+name) {
+		if err == nil || !strings.Contains(err.Error(), "spill "+object) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if _, err := fn.load(ctx, []spill{{Object: "gone"}}); !errors.Is(err, store.ErrNotExist) {
+	if _, err := fn.load(ctx, []spill{{ID: "gone"}}); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

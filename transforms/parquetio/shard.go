@@ -92,22 +92,23 @@ func (f *shardFn[T]) load(ctx context.Context, spills []spill) (records []record
 	records = make([]record, 0, rows)
 	for _, s := range spills {
 		before := len(records)
-		block, err := readBlock(ctx, f.store, s)
+		object := f.WriteConfig.spillObject(s.ID)
+		block, err := readBlock(ctx, f.store, object, s)
 		if err == nil {
 			records, err = appendRecords(records, block)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("spill %s at %d: %w", s.Object, s.Offset, err)
+			return nil, fmt.Errorf("spill %s at %d: %w", object, s.Offset, err)
 		}
 		if n := len(records) - before; int64(n) != s.Rows {
-			return nil, fmt.Errorf("spill %s at %d: %d rows, %d were written", s.Object, s.Offset, n, s.Rows)
+			return nil, fmt.Errorf("spill %s at %d: %d rows, %d were written", object, s.Offset, n, s.Rows)
 		}
 	}
 	return records, nil
 }
 
-func readBlock(ctx context.Context, st store.Store, s spill) ([]byte, error) {
-	o, err := st.Open(ctx, s.Object)
+func readBlock(ctx context.Context, st store.Store, object string, s spill) ([]byte, error) {
+	o, err := st.Open(ctx, object)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,8 @@ import (
 
 // A spill says where rows of one bucket lie until it is their turn: it is all that is shuffled.
 type spill struct {
-	Object         string
+	// ID names the object; what all objects of a configuration have in common is left out, for there are many spills.
+	ID             string
 	Offset, Length int64
 	Rows           int64
 }
@@ -35,6 +36,11 @@ type spillFn[T schemas.Row] struct {
 	data  []byte
 	rows  []bufferedRow
 	tally ledger.Tally
+}
+
+// spillObject is the name of the object of a spill.
+func (c WriteConfig) spillObject(id string) string {
+	return path.Join(c.Dir, spillDir, c.Config+"-"+id)
 }
 
 // A bufferedRow says where the encoded row of a bucket lies in the buffer.
@@ -93,7 +99,8 @@ func (f *spillFn[T]) flush(ctx context.Context, emit func(int64, spill)) error {
 	if len(f.rows) == 0 {
 		return nil
 	}
-	name := path.Join(f.WriteConfig.Dir, spillDir, f.WriteConfig.Config+"-"+uuid.NewString())
+	id := uuid.NewString()
+	name := f.WriteConfig.spillObject(id)
 	w, err := f.store.Create(ctx, name)
 	if err != nil {
 		return fmt.Errorf("parquetio: spill %s: %w", name, err)
@@ -119,7 +126,7 @@ func (f *spillFn[T]) flush(ctx context.Context, emit func(int64, spill)) error {
 			return fmt.Errorf("parquetio: spill %s: %w", name, err)
 		}
 		buckets = append(buckets, bucket)
-		spills = append(spills, spill{Object: name, Offset: offset, Length: int64(len(block)), Rows: int64(to - from)})
+		spills = append(spills, spill{ID: id, Offset: offset, Length: int64(len(block)), Rows: int64(to - from)})
 		offset += int64(len(block))
 		from = to
 	}
