@@ -328,7 +328,7 @@ func (g *gate) length(fault faultFunc, row dataset.Row) error {
 			if how != "" {
 				how = " (" + how + ")"
 			}
-			fault(Length, "%s have %d tokens%s, the context window %d", name, n, how, g.ContextWindow)
+			fault(Length, "%s: %d tokens%s, the context window %d", name, n, how, g.ContextWindow)
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ const (
 	NSFW           = "nsfw"
 	LowPickScore   = "low_pick_score"
 	ShortRewriting = "short_rewriting"
+	LongRewriting  = "long_rewriting"
 	SampledOut     = "sampled_out"
 )
 

@@ -77,8 +77,10 @@ type Filter struct {
 	MinPickScore float64 `json:"min_pick_score,omitempty" yaml:"min_pick_score,omitempty"`
 	// MinTokens is the shortest rewriting to keep (BeautifulPrompt's authors: 25), ThinFraction the share
 	// to leave out, by hash, of those under ThinBelowTokens (0.3 under 35). A token here is a word or a
-	// punctuation mark: the authors count with their model's tokenizer, which finds a few more. Pairs only.
+	// punctuation mark: the authors count with their model's tokenizer, which finds a few more. MaxTokens, counted alike, is
+	// the longest to keep, for policies of a small context window. Pairs only.
 	MinTokens       int     `json:"min_tokens,omitempty" yaml:"min_tokens,omitempty"`
+	MaxTokens       int     `json:"max_tokens,omitempty" yaml:"max_tokens,omitempty"`
 	ThinBelowTokens int     `json:"thin_below_tokens,omitempty" yaml:"thin_below_tokens,omitempty"`
 	ThinFraction    float64 `json:"thin_fraction,omitempty" yaml:"thin_fraction,omitempty"`
 }
@@ -233,8 +235,8 @@ func (c Config) validateAs(sh shape) error {
 	errs := []error{c.Validate()}
 	for i, in := range c.Inputs {
 		f := in.Filter
-		if sh == promptRows && (f.MinPickScore != 0 || f.MinTokens != 0 || f.ThinBelowTokens != 0) {
-			errs = append(errs, fmt.Errorf("source.inputs[%d].filter: min_pick_score, min_tokens and thin_* are for pairs: leave them out for prompts", i))
+		if sh == promptRows && (f.MinPickScore != 0 || f.MinTokens != 0 || f.MaxTokens != 0 || f.ThinBelowTokens != 0) {
+			errs = append(errs, fmt.Errorf("source.inputs[%d].filter: min_pick_score, min_tokens, max_tokens and thin_* are for pairs: leave them out for prompts", i))
 		}
 		if sh == pairRows && f.MaxPromptNSFW != 0 {
 			errs = append(errs, fmt.Errorf("source.inputs[%d].filter.max_prompt_nsfw: it is for prompts: leave it out for pairs", i))

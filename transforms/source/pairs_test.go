@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,6 +74,10 @@ func TestBeautifulPrompt(t *testing.T) {
 	again := bothRunners(t, cfg, true)
 	if cmp.Equal(got.pairs, again.pairs) {
 		t.Error("another seed left out the same rows")
+	}
+	cfg.Inputs[0].Filter = source.Filter{MaxTokens: 35}
+	if got := bothRunners(t, cfg, true); len(got.pairs) != 667 || !slices.ContainsFunc(got.counts, func(c schemas.Count) bool { return c.Reason == source.LongRewriting && c.N == 333 }) {
+		t.Errorf("%d pairs of at most 35 words, counts %v", len(got.pairs), got.counts)
 	}
 }
 

@@ -198,10 +198,13 @@ func (fn *reader) pair(in *Input, rec *record) (p schemas.RewritePair, v verdict
 		return p, filtered(reason)
 	}
 	p = schemas.RewritePair{ID: schemas.PairID(raw, rewritten), Raw: raw, Rewritten: rewritten, Source: in.Name, SourceID: sourceID(rec)}
-	if f := in.Filter; f.MinTokens > 0 || f.ThinFraction > 0 {
+	if f := in.Filter; f.MinTokens > 0 || f.MaxTokens > 0 || f.ThinFraction > 0 {
 		n := tokens(rewritten)
 		if n < f.MinTokens {
 			return p, filtered(ShortRewriting)
+		}
+		if f.MaxTokens > 0 && n > f.MaxTokens {
+			return p, filtered(LongRewriting)
 		}
 		// Another stage of the hash than the rank by which later steps choose: the two must not agree.
 		if n < f.ThinBelowTokens && float64(schemas.Seed(fn.Config.Seed, "source.thin", p.ID, 0)) < f.ThinFraction*math.MaxInt32 {
