@@ -114,6 +114,7 @@ func TestReal(t *testing.T) {
 }
 
 // TestRealSets trains two steps, in TRL, on each set that the pipelines of the demo commit, from the committed files as they lie.
+// The tiny tokenizer makes more than TRL's 1,024 tokens of a judge's question.
 func TestRealSets(t *testing.T) {
 	dir := realTrainers(t)
 	for _, c := range []struct{ set, config, start, method string }{
@@ -130,7 +131,7 @@ func TestRealSets(t *testing.T) {
 				t.Fatalf("no shards, %v", err)
 			}
 			m, err := model.OpenTrainer(t.Context(), model.Spec{Backend: "command", Model: presets[0].preset, Options: map[string]string{
-				"bin": filepath.Join(dir, presets[0].bin), "extra": presets[0].extra + " --max_steps 2", "micro_batch": "4",
+				"bin": filepath.Join(dir, presets[0].bin), "extra": presets[0].extra + " --max_steps 2 --max_length 4096", "micro_batch": "4",
 			}})
 			if err != nil {
 				t.Fatal(err)
