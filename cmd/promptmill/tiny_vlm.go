@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/tiny/train"
+	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/judge"
 )
 
@@ -132,7 +133,7 @@ func (a *app) showVLM(results []vlmResult) error {
 	for _, r := range results {
 		for _, s := range []struct {
 			name string
-			train.Share
+			schemas.Share
 		}{
 			{"nearer to the facts of two own answers is preferred (a coin: 0.5)", r.Judgment},
 			{"the same where grades differ by 2 and more", r.Sure},

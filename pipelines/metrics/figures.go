@@ -53,7 +53,7 @@ func (s Stage) MarshalJSON() ([]byte, error) {
 		out["gain"] = gains
 	}
 	if s.Trust != nil {
-		accuracy, correlation, unread := map[string]audit.Share{}, map[string]float64{}, map[string]float64{}
+		accuracy, correlation, unread := map[string]schemas.Share{}, map[string]float64{}, map[string]float64{}
 		for _, a := range s.Trust.Judge {
 			accuracy[a.Aspect], correlation[a.Aspect], unread[a.Aspect] = rounded(a.Accuracy), round(a.Correlation), round(a.Unread)
 		}
@@ -63,8 +63,8 @@ func (s Stage) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-func rounded(s audit.Share) audit.Share {
-	return audit.Share{Value: round(s.Value), Low: round(s.Low), High: round(s.High), Of: s.Of}
+func rounded(s schemas.Share) schemas.Share {
+	return schemas.Share{Value: round(s.Value), Low: round(s.Low), High: round(s.High), Of: s.Of}
 }
 
 // JudgeText says for people how often the judge agrees with the facts, by aspect: "aesthetic 0.81, pick 0.79".

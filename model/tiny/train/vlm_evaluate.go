@@ -18,6 +18,7 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/scene"
+	"github.com/promptmill/promptmill/schemas"
 )
 
 // A Parser reads the two scores that an answer states.
@@ -50,38 +51,19 @@ type JudgeScore struct {
 	Asked      int     `json:"asked"`
 }
 
-// A Share is a count of a number of trials with a 95% interval (Wilson 1927).
-type Share struct {
-	Value float64 `json:"value"`
-	Low   float64 `json:"low"`
-	High  float64 `json:"high"`
-	Of    int     `json:"of"`
-}
-
-func newShare(count float64, of int) Share {
-	if of == 0 {
-		return Share{High: 1}
-	}
-	const z = 1.96
-	n := float64(of)
-	p := count / n
-	middle, wide := p+z*z/(2*n), z*math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	return Share{p, (middle - wide) / (1 + z*z/n), (middle + wide) / (1 + z*z/n), of}
-}
-
 // A VLMReport is what an examination found.
 type VLMReport struct {
 	Judge []JudgeScore `json:"judge"`
 	// Judgment is how often, of two of the model's own answers that it grades differently, the one it prefers is nearer to the
 	// facts; those as near as each other do not count. A coin has .5. Sure are those whose grades differ by 2 and more.
-	Judgment Share `json:"judgment"`
-	Sure     Share `json:"sure"`
+	Judgment schemas.Share `json:"judgment"`
+	Sure     schemas.Share `json:"sure"`
 	// Graded is the share of judgments that can be read.
-	Graded Share `json:"graded"`
+	Graded schemas.Share `json:"graded"`
 	// Rewriting is the share of rewritings that are a list of modifiers: ended by the model, none empty or overlong. Repeating
 	// is the share that has a modifier twice.
-	Rewriting Share `json:"rewriting"`
-	Repeating Share `json:"repeating"`
+	Rewriting schemas.Share `json:"rewriting"`
+	Repeating schemas.Share `json:"repeating"`
 	// Distinct is the share of different rewritings.
 	Distinct float64 `json:"distinct"`
 }
@@ -289,8 +271,8 @@ func (e *Examination) judgments(ctx context.Context, rng *rand.Rand, r *VLMRepor
 			rightSure, sure = rightSure+correct, sure+1
 		}
 	}
-	r.Graded = newShare(float64(readable), 2*len(missed))
-	r.Judgment, r.Sure = newShare(float64(right), of), newShare(float64(rightSure), sure)
+	r.Graded = schemas.NewShare(float64(readable), int64(2*len(missed)))
+	r.Judgment, r.Sure = schemas.NewShare(float64(right), int64(of)), schemas.NewShare(float64(rightSure), int64(sure))
 	return nil
 }
 
@@ -323,7 +305,7 @@ func (e *Examination) rewrites(ctx context.Context, rng *rand.Rand, r *VLMReport
 		}
 	}
 	n := each * e.Rewrites
-	r.Rewriting, r.Repeating = newShare(valid, n), newShare(repeating, n)
+	r.Rewriting, r.Repeating = schemas.NewShare(valid, int64(n)), schemas.NewShare(repeating, int64(n))
 	r.Distinct = float64(len(distinct)) / float64(max(1, n))
 	return nil
 }
