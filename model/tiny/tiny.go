@@ -40,9 +40,6 @@ func openImages(_ context.Context, spec model.Spec) (model.Images, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", model.ErrConfig, err)
 	}
-	if o.MaxBatch == 0 {
-		o.MaxBatch = 32 // of pictures of this size; more are no faster
-	}
 	folder, err := Folder(T2I)
 	if err != nil {
 		return nil, err
@@ -59,9 +56,6 @@ func openChat(ctx context.Context, spec model.Spec) (model.Chat, error) {
 	o, err := vlm.ParseOptions(spec.Options)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", model.ErrConfig, err)
-	}
-	if o.MaxBatch == 0 {
-		o.MaxBatch = 16 // more are no faster, and each takes memory
 	}
 	folder := spec.Model
 	switch name := spec.Model; {
