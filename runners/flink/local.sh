@@ -14,6 +14,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 what=${1:-}
 run=${2:-${TMPDIR:-/tmp}/promptmill-flink}
+# shellcheck source=runners/processes.sh
+. "$here/../processes.sh"
 cache=${PROMPTMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/promptmill/flink}
 version=1.20.5
 lib=$cache/apache_flink_libraries-$version/deps/lib
@@ -40,30 +42,6 @@ memory=(
 
 need() {
 	command -v "$1" >/dev/null || { echo "local.sh: $1 is missing: $2" >&2; exit 1; }
-}
-
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds
-wait_for() {
-	local end=$((SECONDS + $1)) what=$2
-	shift 2
-	until "$@" >/dev/null 2>&1; do
-		((SECONDS < end)) || { echo "local.sh: $what did not come up; see $run/log" >&2; exit 1; }
-		sleep 0.2
-	done
-}
-
-# start NAME COMMAND...: in the background, with log and pid in DIR
-start() {
-	local name=$1
-	shift
-	(
-		# A pipe or a lock of the caller's would be kept as long as the cluster lives.
-		for fd in /proc/"$BASHPID"/fd/*; do
-			((${fd##*/} <= 2)) || eval "exec ${fd##*/}>&-"
-		done
-		exec setsid "$@" >"$run/log/$name.log" 2>&1 </dev/null
-	) &
-	echo $! >>"$run/pids"
 }
 
 fetch() {
@@ -150,19 +128,6 @@ up() {
 	wait_for 60 "the job server" bash -c "exec 3<>/dev/tcp/localhost/$job"
 	trap - EXIT
 	echo "endpoint=localhost:$job rest_url=http://localhost:$rest"
-}
-
-down() {
-	[ -e "$run/pids" ] || return 0
-	local pid
-	while read -r pid; do
-		kill "$pid" 2>/dev/null || true
-	done <"$run/pids"
-	while read -r pid; do
-		for _ in {1..50}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-		kill -9 "$pid" 2>/dev/null || true
-	done <"$run/pids"
-	rm -f "$run/pids" "$run/ports"
 }
 
 case $what in

@@ -14,6 +14,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 what=${1:-}
 run=${2:-${TMPDIR:-/tmp}/promptmill-spark}
+# shellcheck source=runners/processes.sh
+. "$here/../processes.sh"
 cache=${PROMPTMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/promptmill/spark}
 version=3.5.9
 jars=$cache/pyspark-$version/deps/jars
@@ -24,28 +26,6 @@ for p in java.lang java.lang.invoke java.lang.reflect java.io java.net java.nio 
 	java.util.concurrent.atomic sun.nio.ch sun.nio.cs sun.security.action sun.util.calendar; do
 	java+=("--add-opens=java.base/$p=ALL-UNNAMED")
 done
-
-wait_for() {
-	local end=$((SECONDS + $1)) what=$2
-	shift 2
-	until "$@" >/dev/null 2>&1; do
-		((SECONDS < end)) || { echo "local.sh: $what did not come up; see $run/log" >&2; exit 1; }
-		sleep 0.2
-	done
-}
-
-start() {
-	local name=$1
-	shift
-	(
-		# A pipe or a lock of the caller's would be kept as long as the cluster lives.
-		for fd in /proc/"$BASHPID"/fd/*; do
-			((${fd##*/} <= 2)) || eval "exec ${fd##*/}>&-"
-		done
-		exec setsid "$@" >"$run/log/$name.log" 2>&1 </dev/null
-	) &
-	echo $! >>"$run/pids"
-}
 
 job_server() {
 	if [ -n "${JOB_SERVER_MAVEN:-}" ] && [ -z "${JOB_SERVER_JAR:-}" ]; then
@@ -89,19 +69,6 @@ PY
 	wait_for 60 "the job server" bash -c "exec 3<>/dev/tcp/localhost/$job"
 	trap - EXIT
 	echo "endpoint=localhost:$job"
-}
-
-down() {
-	[ -e "$run/pids" ] || return 0
-	local pid
-	while read -r pid; do
-		kill "$pid" 2>/dev/null || true
-	done <"$run/pids"
-	while read -r pid; do
-		for _ in {1..50}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-		kill -9 "$pid" 2>/dev/null || true
-	done <"$run/pids"
-	rm -f "$run/pids"
 }
 
 case $what in
