@@ -3,9 +3,11 @@ package recipe_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,5 +159,29 @@ func TestJudgmentPairsWantJudgments(t *testing.T) {
 	}
 	if err := bound(t, "paper", "judge.aspects=[aesthetic]", "judgment_pairs.asked=0").Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The digests of runs rest on the JSON of the steps' settings: what steps share stands in it as their own.
+func TestStepsThatAskAreFlat(t *testing.T) {
+	r := bound(t, "demo")
+	common := []string{"aspects", "cache", "in_flight", "max_tokens", "model", "retries", "seed", "temperature", "top_p"}
+	for name, tt := range map[string]struct {
+		step any
+		own  []string
+	}{
+		"judge":          {r.Judge, []string{"extra_attempts", "samples", "templates"}},
+		"judgment_pairs": {r.JudgmentPairs, []string{"asked", "extra_attempts", "of", "templates"}},
+		"teacher":        {r.Teacher, []string{"both_orders", "questions", "stored"}},
+		"judgment":       {r.Judgment.Judgment, []string{"questions", "stored"}},
+	} {
+		var keys map[string]json.RawMessage
+		if err := json.Unmarshal(recipe.Canonical(tt.step), &keys); err != nil {
+			t.Fatal(err)
+		}
+		want := slices.Sorted(slices.Values(slices.Concat(common, tt.own)))
+		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(keys))); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
 	}
 }

@@ -137,8 +137,7 @@ func (l *Loop) examine(ctx context.Context, r *recipe.Recipe) (*audit.Trust, err
 		return nil, err
 	}
 	a.Own = &judgment.Config{
-		Model: a.Audit.Model, Cache: a.Audit.Cache, Questions: a.Audit.Templates, Stored: a.Audit.Templates, Aspects: aspectsOf(a.Parts),
-		Temperature: a.Audit.Temperature, TopP: a.Audit.TopP, MaxTokens: a.Audit.MaxTokens, Seed: seed, InFlight: a.Audit.InFlight,
+		Questions: a.Audit.Templates, Stored: a.Audit.Templates, Aspects: aspectsOf(a.Parts), Asking: a.Audit.Asking(),
 	}
 	if err := a.Validate(); err != nil {
 		return nil, err

@@ -49,17 +49,18 @@ func DefaultConfig() Config {
 	return Config{Templates: template.Paper(), TopP: 1, MaxTokens: 1024, InFlight: 24}
 }
 
-// asking is what is common to all who ask.
-func (c Config) asking() judge.Asking {
+// Asking is c for other steps that put its questions. There are no retries: how often an answer parses is what an audit
+// is to find.
+func (c Config) Asking() judge.Asking {
 	return judge.Asking{
 		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
-		InFlight: c.InFlight,
+		Seed: c.Seed, InFlight: c.InFlight,
 	}
 }
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	errs := []error{c.asking().Validate("audit")}
+	errs := []error{c.Asking().Validate("audit", 0)}
 	for _, a := range judge.Aspects() {
 		t, _ := c.Templates.Task(a)
 		errs = append(errs, t.Validate("audit.templates."+a, a))
@@ -101,7 +102,7 @@ type observed struct {
 }
 
 func (fn *askFn) Setup(ctx context.Context) error {
-	if err := fn.desk.Open(ctx, fn.Config.asking()); err != nil {
+	if err := fn.desk.Open(ctx, fn.Config.Asking()); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil

@@ -50,7 +50,7 @@ type compared struct {
 }
 
 func (fn *ownFn) Setup(ctx context.Context) error {
-	if err := fn.desk.Open(ctx, fn.Config.asking()); err != nil {
+	if err := fn.desk.Open(ctx, fn.Config.Asking()); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/deadletter"
 )
 
-// An Asker puts single questions about two pictures to a model, through the response log. It is safe for
+// An Asker puts questions about two pictures to a model, through the response log. It is safe for
 // concurrent use.
 type Asker struct {
 	chat     model.Chat
@@ -20,17 +20,20 @@ type Asker struct {
 	sampling model.Sampling
 }
 
-// OpenAsker opens the model and the response log at the URL cache, whose store has the pictures.
-func OpenAsker(ctx context.Context, spec model.Spec, cache string, sampling model.Sampling) (*Asker, error) {
-	log, err := responselog.Open(ctx, cache)
+// openAsker opens the model and the response log, whose store has the pictures.
+func openAsker(ctx context.Context, a Asking) (*Asker, error) {
+	log, err := responselog.Open(ctx, a.Cache)
 	if err != nil {
 		return nil, err
 	}
-	chat, err := model.OpenChat(ctx, spec)
+	chat, err := model.OpenChat(ctx, a.Model)
 	if err != nil {
 		return nil, err
 	}
-	return &Asker{responselog.Chat(chat, log), responselog.Pictures(nil, log, model.PictureLimits{}), sampling}, nil
+	return &Asker{
+		chat: responselog.Chat(chat, log), pictures: responselog.Pictures(nil, log, model.PictureLimits{}), // reads pictures only
+		sampling: model.Sampling{Temperature: a.Temperature, TopP: a.TopP, MaxTokens: a.MaxTokens},
+	}, nil
 }
 
 // Weights is the identity of the model.
@@ -67,15 +70,9 @@ func (r Reply) Unanswered() bool {
 
 // Ask asks once. The error is one for which the bundle must fail.
 func (a *Asker) Ask(ctx context.Context, q Question) (Reply, error) {
-	req := model.ChatRequest{Sampling: a.sampling, Seed: q.Seed, N: 1, Template: q.Template}
 	first, second := a.pictures.Picture(q.Images[0]), a.pictures.Picture(q.Images[1])
-	for _, m := range q.Messages {
-		msg := model.Text(m.Role, m.Content)
-		if m.Role == schemas.RoleUser {
-			msg.Parts = []model.Part{{Text: "Image 1:"}, {Picture: &first}, {Text: "Image 2:"}, {Picture: &second}, {Text: m.Content}}
-		}
-		req.Messages = append(req.Messages, msg)
-	}
+	req := a.request(q.Template, q.Messages, &first, &second)
+	req.N, req.Seed = 1, q.Seed
 	resp, err := a.chat.Chat(ctx, req)
 	if err != nil {
 		reason, fatal := deadletter.Reason(ctx, err)
@@ -87,6 +84,20 @@ func (a *Asker) Ask(ctx context.Context, q Question) (Reply, error) {
 	r := readReply(resp.Answers[0], q.Parse)
 	r.Usage = resp.Usage
 	return r, nil
+}
+
+// request puts messages about two pictures, which come before the user's words under their labels. How many answers
+// there are to be and the seed are left to the caller.
+func (a *Asker) request(template string, messages []schemas.Message, first, second *model.Picture) model.ChatRequest {
+	req := model.ChatRequest{Sampling: a.sampling, Template: template, Messages: make([]model.Message, 0, len(messages))}
+	for _, m := range messages {
+		msg := model.Text(m.Role, m.Content)
+		if m.Role == schemas.RoleUser {
+			msg.Parts = []model.Part{{Text: "Image 1:"}, {Picture: first}, {Text: "Image 2:"}, {Picture: second}, {Text: m.Content}}
+		}
+		req.Messages = append(req.Messages, msg)
+	}
+	return req
 }
 
 // Insist asks until an answer is of use, or the model gives none at all: attempts times at most, each time

@@ -22,11 +22,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
-	"github.com/promptmill/promptmill/model"
-	"github.com/promptmill/promptmill/model/responselog"
 	"github.com/promptmill/promptmill/schemas"
-	"github.com/promptmill/promptmill/transforms/async"
-	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
@@ -46,49 +42,25 @@ func Aspects() []string { return []string{schemas.Aesthetic, schemas.Pick, schem
 
 // Config says how judgments are sampled.
 type Config struct {
-	// Model is the judge; Cache is the URL of the response log, whose store has the pictures.
-	Model model.Spec `json:"model" yaml:"-"`
-	Cache string     `json:"cache" yaml:"-"`
 	// Templates has the question for each aspect.
 	Templates template.Set `json:"templates" yaml:"-"`
 	// Aspects are what is judged, each once: aesthetic, pick, alignment.
 	Aspects []string `json:"aspects" yaml:"aspects"`
 	// Samples is how many answers each candidate gets on each aspect.
-	Samples     int     `json:"samples" yaml:"samples"`
-	Temperature float64 `json:"temperature" yaml:"temperature"`
-	TopP        float64 `json:"top_p" yaml:"top_p"`
-	// MaxTokens bounds an answer in the judge's tokens; an answer that reaches it is not used.
-	MaxTokens int `json:"max_tokens" yaml:"max_tokens"`
-	// Retries is how often an answer that does not parse is asked for again. ExtraAttempts adds to it
-	// when dead letters are run again: the attempts before come from the response log.
-	Retries       int `json:"retries" yaml:"retries"`
-	ExtraAttempts int `json:"extra_attempts" yaml:"-"`
-	// Seed is the run's.
-	Seed int64 `json:"seed" yaml:"-"`
-	// InFlight bounds the slates at work in one bundle; it does not bound a server's load.
-	InFlight int `json:"in_flight" yaml:"in_flight"`
+	Samples int `json:"samples" yaml:"samples"`
+	// The model is the judge, an answer of no use is one that does not parse, and slates are at work.
+	Replayable `yaml:",inline"`
 }
 
 // DefaultConfig has the paper's numbers (section 4.1): three aspects, three samples each at temperature
 // 0.9 and top-p 0.9. Model and Cache are left to the caller.
 func DefaultConfig() Config {
-	return Config{
-		Templates: template.Paper(), Aspects: Aspects(), Samples: 3, Temperature: 0.9, TopP: 0.9,
-		MaxTokens: 1024, Retries: 2, InFlight: 12,
-	}
-}
-
-// asking is what is common to all who ask.
-func (c Config) asking() Asking {
-	return Asking{
-		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
-		Retries: c.Retries, MostRetries: 10, InFlight: c.InFlight,
-	}
+	return Config{Templates: template.Paper(), Aspects: Aspects(), Samples: 3, Replayable: Replayable{Asking: DefaultAsking(12)}}
 }
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	errs := []error{c.asking().Validate("judge"), ValidateAspects("judge", c.Aspects, func(a string) error {
+	errs := []error{c.Replayable.Validate("judge"), ValidateAspects("judge", c.Aspects, func(a string) error {
 		t, _ := c.Templates.Task(a)
 		return t.Validate("judge.templates."+a, a)
 	})}
@@ -99,7 +71,6 @@ func (c Config) Validate() error {
 	}
 	check(c.Samples >= 1 && c.Samples <= 64, "samples: %d is not in 1..64", c.Samples)
 	check(c.Temperature != 0 || c.Samples <= 1, "temperature: 0 gives %d equal samples; raise it or ask for one", c.Samples)
-	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
 	return errors.Join(errs...)
 }
 
@@ -118,51 +89,36 @@ func Score(s beam.Scope, cfg Config, slates beam.PCollection) (judged, rejected,
 type judgeFn struct {
 	Config Config
 
-	judge    model.Chat
-	pictures *responselog.PictureLog
-	bundle   async.Bundle[schemas.Slate, judged]
-	tally    ledger.Tally
+	desk Desk[schemas.Slate, judged]
 }
 
 func (fn *judgeFn) Setup(ctx context.Context) error {
-	log, err := responselog.Open(ctx, fn.Config.Cache)
-	if err != nil {
+	if err := fn.desk.Open(ctx, fn.Config.Asking); err != nil {
 		return fmt.Errorf("judge: %w", err)
 	}
-	judge, err := model.OpenChat(ctx, fn.Config.Model)
-	if err != nil {
-		return fmt.Errorf("judge: %w", err)
-	}
-	fn.judge = responselog.Chat(judge, log)
-	fn.pictures = responselog.Pictures(nil, log, model.PictureLimits{}) // reads pictures only
 	return nil
 }
 
 func (fn *judgeFn) StartBundle(ctx context.Context, _ func(beam.EventTime, schemas.Slate), _ func(schemas.Rejected), _ func(schemas.Count)) {
-	fn.tally.Reset()
-	fn.bundle.Start(ctx, fn.Config.InFlight, fn.score)
+	fn.desk.Start(ctx, fn.Config.InFlight, fn.score)
 }
 
 func (fn *judgeFn) ProcessElement(_ context.Context, t beam.EventTime, slate schemas.Slate, slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected), _ func(schemas.Count)) error {
-	return fn.bundle.Submit(t, slate, fn.take(slates, rejected))
+	return fn.desk.Submit(t, slate, fn.take(slates, rejected))
 }
 
 func (fn *judgeFn) FinishBundle(_ context.Context, slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(slates, rejected)); err != nil {
-		return err
-	}
-	fn.tally.Flush(counts)
-	return nil
+	return fn.desk.Finish(fn.take(slates, rejected), counts)
 }
 
 // take emits and counts what was judged of one slate; it runs on the bundle's goroutine.
 func (fn *judgeFn) take(slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected)) func(beam.EventTime, judged) {
 	return func(t beam.EventTime, j judged) {
-		fn.tally.In(Stage, j.asked)
-		fn.tally.Out(Stage, len(j.slate.Judgments))
-		fn.tally.Spent(Stage, j.usage)
+		fn.desk.Tally.In(Stage, j.asked)
+		fn.desk.Tally.Out(Stage, len(j.slate.Judgments))
+		fn.desk.Tally.Spent(Stage, j.usage)
 		for _, dead := range j.dead {
-			fn.tally.Dead(Stage, dead.Reason, 1)
+			fn.desk.Tally.Dead(Stage, dead.Reason, 1)
 			rejected(dead)
 		}
 		slates(t, j.slate)

@@ -421,20 +421,24 @@ func TestFailsBundle(t *testing.T) {
 
 func TestConfigRoundTrip(t *testing.T) {
 	cfg := judge.Config{
-		Model: model.Spec{Backend: "b"}, Cache: "c", Templates: template.Paper(), Aspects: []string{"pick"}, Samples: 1, Temperature: 2,
-		TopP: 0.5, MaxTokens: 3, Retries: 4, ExtraAttempts: 5, Seed: 6, InFlight: 7,
+		Templates: template.Paper(), Aspects: []string{"pick"}, Samples: 1, Replayable: judge.Replayable{ExtraAttempts: 5, Asking: judge.Asking{
+			Model: model.Spec{Backend: "b"}, Cache: "c", Temperature: 2, TopP: 0.5, MaxTokens: 3, Retries: 4, Seed: 6, InFlight: 7,
+		}},
 	}
 	transformtest.RoundTrip(t, cfg)
 }
 
 func TestValidate(t *testing.T) {
-	err := judge.Config{Aspects: []string{"pick", "pick", "beauty"}, Samples: 100, Retries: -1}.Validate()
+	err := judge.Config{
+		Aspects: []string{"pick", "pick", "beauty"}, Samples: 100, Replayable: judge.Replayable{ExtraAttempts: 11, Asking: judge.Asking{Retries: -1}},
+	}.Validate()
 	if err == nil {
 		t.Fatal("an empty Config is valid")
 	}
 	for _, want := range []string{
 		"model.backend: empty", "cache: empty", `aspects[1]: "pick" stands there twice`, `aspects[2]: there is no "beauty"`, "templates.pick.user: empty",
 		"samples: 100", "temperature: 0 gives 100 equal", "top_p: 0", "max_tokens: 0", "retries: -1", "in_flight: 0",
+		"extra_attempts: 11",
 	} {
 		if !strings.Contains("\n"+err.Error(), "\njudge."+want) {
 			t.Errorf("no fault %q in\n%v", want, err)

@@ -50,13 +50,13 @@ func (fn *judgeFn) score(ctx context.Context, slate schemas.Slate) (judged, erro
 		if c.Image.SHA256 == "" {
 			continue
 		}
-		picture := shared(fn.pictures.Picture(c.Image.SHA256), len(aspects))
+		picture := shared(fn.desk.Asker.pictures.Picture(c.Image.SHA256), len(aspects))
 		for j := range questions {
 			items = append(items, item{candidate: c, picture: picture, question: &questions[j]})
 		}
 	}
 	slate.Judgments = nil
-	raw := shared(fn.pictures.Picture(slate.Raw.SHA256), len(items))
+	raw := shared(fn.desk.Asker.pictures.Picture(slate.Raw.SHA256), len(items))
 	out := judged{slate: slate, asked: len(items) * fn.Config.Samples}
 	err := async.Each(ctx, len(items), func(ctx context.Context, i int) error {
 		return fn.ask(ctx, slate, raw, &items[i])
@@ -107,18 +107,18 @@ type try struct {
 
 // ask asks for the samples of it, and again for those that do not parse, until no attempt is left.
 func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, raw *model.Picture, it *item) error {
-	cfg := fn.Config
-	req := fn.request(raw, it)
+	cfg, asker := fn.Config, fn.desk.Asker
+	req := asker.request(it.template, it.messages, raw, it.picture)
 	tries := make([]try, cfg.Samples)
 	it.judgments = make([]schemas.Judgment, 0, cfg.Samples)
 	missing := make([]int, cfg.Samples)
 	for i := range missing {
 		missing[i] = i
 	}
-	for attempt := 0; len(missing) > 0 && attempt <= cfg.Retries+cfg.ExtraAttempts; attempt++ {
+	for attempt := 0; len(missing) > 0 && attempt < cfg.Attempts(); attempt++ {
 		req.N = len(missing)
 		req.Seed = schemas.Seed(cfg.Seed, "judge/"+it.aspect, it.candidate.ID, attempt*1000)
-		resp, err := fn.judge.Chat(ctx, req)
+		resp, err := asker.chat.Chat(ctx, req)
 		it.usage.Add(resp.Usage)
 		if err != nil {
 			reason, fatal := deadletter.Reason(ctx, err)
@@ -151,28 +151,10 @@ func (fn *judgeFn) ask(ctx context.Context, slate schemas.Slate, raw *model.Pict
 			PromptID: slate.Prompt.ID, CandidateID: it.candidate.ID, Aspect: it.aspect, Sample: sample,
 			Image1: slate.Raw.SHA256, Image2: it.candidate.Image.SHA256,
 			Score1: t.scores.First, Score2: t.scores.Second, Decimal: t.scores.Decimal, Answer: t.answer,
-			Template: req.Template, Judge: fn.judge.Info().Weights, Attempt: int32(t.attempt),
+			Template: req.Template, Judge: asker.Weights(), Attempt: int32(t.attempt),
 		})
 	}
 	return nil
-}
-
-// request asks about it: the pictures under their labels, then the aspect's rubric.
-func (fn *judgeFn) request(raw *model.Picture, it *item) model.ChatRequest {
-	req := model.ChatRequest{
-		Sampling: model.Sampling{Temperature: fn.Config.Temperature, TopP: fn.Config.TopP, MaxTokens: fn.Config.MaxTokens},
-		Template: it.template, Messages: make([]model.Message, 0, len(it.messages)),
-	}
-	for _, m := range it.messages {
-		msg := model.Message{Role: m.Role}
-		if m.Role == schemas.RoleUser {
-			msg.Parts = []model.Part{{Text: "Image 1:"}, {Picture: raw}, {Text: "Image 2:"}, {Picture: it.picture}, {Text: m.Content}}
-		} else {
-			msg.Parts = []model.Part{{Text: m.Content}}
-		}
-		req.Messages = append(req.Messages, msg)
-	}
-	return req
 }
 
 // read takes the scores from an answer.

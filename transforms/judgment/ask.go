@@ -30,7 +30,7 @@ func (fn *judgeFn) judge(ctx context.Context, p Pair) (judged, error) {
 	messages, id := question(fn.Config.Questions, p, standard)
 	r, asked, err := fn.desk.Asker.Insist(ctx, judge.Question{
 		Messages: messages, Images: [2]string{p.Standard.Image1.SHA256, p.Standard.Image2.SHA256}, Template: id, Parse: judge.ParseAnswers,
-	}, fn.Config.Retries+1, func(attempt int) int64 {
+	}, fn.Config.Attempts(), func(attempt int) int64 {
 		return schemas.Seed(fn.Config.Seed, "judgment", p.Standard.ID, attempt*1000)
 	})
 	if err != nil {

@@ -25,7 +25,6 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
-	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/deadletter"
 	"github.com/promptmill/promptmill/transforms/judge"
@@ -53,47 +52,27 @@ const (
 
 // Config says how the teacher is asked.
 type Config struct {
-	// Model is the teacher; Cache is the URL of the response log, whose store has the pictures.
-	Model model.Spec `json:"model" yaml:"-"`
-	Cache string     `json:"cache" yaml:"-"`
 	// Questions has what the teacher is asked, Stored what the set's rows ask, in the words in which the policy
 	// will be asked.
 	Questions template.Set `json:"questions" yaml:"-"`
 	Stored    template.Set `json:"stored" yaml:"-"`
 	// Aspects are those whose evaluations are used, each once.
-	Aspects     []string `json:"aspects" yaml:"-"`
-	Temperature float64  `json:"temperature" yaml:"temperature"`
-	TopP        float64  `json:"top_p" yaml:"top_p"`
-	// MaxTokens bounds an answer in the teacher's tokens; an answer that reaches it is not used.
-	MaxTokens int `json:"max_tokens" yaml:"max_tokens"`
-	// Retries is how often an answer that does not parse is asked for again.
-	Retries int `json:"retries" yaml:"retries"`
-	// Seed is the run's.
-	Seed int64 `json:"seed" yaml:"-"`
-	// InFlight bounds the pairs at work in one bundle; it does not bound a server's load.
-	InFlight int `json:"in_flight" yaml:"in_flight"`
+	Aspects []string `json:"aspects" yaml:"-"`
+	// The model is the teacher, an answer of no use is one that does not parse, and pairs are at work.
+	judge.Asking `yaml:",inline"`
 }
 
 // DefaultConfig asks for the paper's two aspects in its words. Model, Cache and Seed are left to the caller.
 func DefaultConfig() Config {
 	return Config{
 		Questions: template.Paper(), Stored: template.Paper(), Aspects: []string{schemas.Aesthetic, schemas.Pick},
-		Temperature: 0.9, TopP: 0.9, MaxTokens: 1024, Retries: 2, InFlight: 24,
-	}
-}
-
-// asking is what is common to all who ask.
-func (c Config) asking() judge.Asking {
-	return judge.Asking{
-		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
-		Retries: c.Retries, MostRetries: 10, InFlight: c.InFlight,
+		Asking: judge.DefaultAsking(24),
 	}
 }
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	a := c.asking()
-	return errors.Join(a.Validate("judgment"), a.ValidateChance("judgment"), judge.ValidateAspects("judgment", c.Aspects, func(a string) error {
+	return errors.Join(c.Asking.Validate("judgment", 10), c.ValidateChance("judgment"), judge.ValidateAspects("judgment", c.Aspects, func(a string) error {
 		var errs []error
 		for _, task := range []string{a, template.Judgment + a} {
 			asked, _ := c.Questions.Task(task)
@@ -122,7 +101,7 @@ type judgeFn struct {
 }
 
 func (fn *judgeFn) Setup(ctx context.Context) error {
-	if err := fn.desk.Open(ctx, fn.Config.asking()); err != nil {
+	if err := fn.desk.Open(ctx, fn.Config.Asking); err != nil {
 		return fmt.Errorf("judgment: %w", err)
 	}
 	return nil

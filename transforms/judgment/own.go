@@ -10,7 +10,6 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
-	"github.com/promptmill/promptmill/transforms/async"
 	"github.com/promptmill/promptmill/transforms/judge"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/teacher"
@@ -92,46 +91,37 @@ type answered struct {
 type ownFn struct {
 	Config Config
 
-	asker  *judge.Asker
-	bundle async.Bundle[schemas.Fact, answered]
-	tally  ledger.Tally
+	desk judge.Desk[schemas.Fact, answered]
 }
 
-func (fn *ownFn) Setup(ctx context.Context) (err error) {
-	c := fn.Config
-	fn.asker, err = judge.OpenAsker(ctx, c.Model, c.Cache, model.Sampling{Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens})
-	if err != nil {
+func (fn *ownFn) Setup(ctx context.Context) error {
+	if err := fn.desk.Open(ctx, fn.Config.Asking); err != nil {
 		return fmt.Errorf("judgment: %w", err)
 	}
 	return nil
 }
 
 func (fn *ownFn) StartBundle(ctx context.Context, _ func(beam.EventTime, teacher.Item), _ func(schemas.Count)) {
-	fn.tally.Reset()
-	fn.bundle.Start(ctx, fn.Config.InFlight, fn.ask)
+	fn.desk.Start(ctx, fn.Config.InFlight, fn.ask)
 }
 
 func (fn *ownFn) ProcessElement(_ context.Context, t beam.EventTime, f schemas.Fact, emit func(beam.EventTime, teacher.Item), _ func(schemas.Count)) error {
-	return fn.bundle.Submit(t, f, fn.take(emit))
+	return fn.desk.Submit(t, f, fn.take(emit))
 }
 
 func (fn *ownFn) FinishBundle(_ context.Context, emit func(beam.EventTime, teacher.Item), counts func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(emit)); err != nil {
-		return err
-	}
-	fn.tally.Flush(counts)
-	return nil
+	return fn.desk.Finish(fn.take(emit), counts)
 }
 
 func (fn *ownFn) take(emit func(beam.EventTime, teacher.Item)) func(beam.EventTime, answered) {
 	return func(t beam.EventTime, got answered) {
-		fn.tally.In(StageOwn, 1)
-		fn.tally.Spent(StageOwn, got.usage)
+		fn.desk.Tally.In(StageOwn, 1)
+		fn.desk.Tally.Spent(StageOwn, got.usage)
 		if got.reason != "" {
-			fn.tally.Filtered(StageOwn, got.reason, 1)
+			fn.desk.Tally.Filtered(StageOwn, got.reason, 1)
 			return
 		}
-		fn.tally.Out(StageOwn, 1)
+		fn.desk.Tally.Out(StageOwn, 1)
 		emit(t, got.item)
 	}
 }
@@ -145,7 +135,7 @@ func (fn *ownFn) ask(ctx context.Context, f schemas.Fact) (answered, error) {
 		return answered{}, fmt.Errorf("judgment: fact %s: no question about %q", f.ID, f.Aspect)
 	}
 	messages := question.Messages(f.Prompt)
-	r, err := fn.asker.Ask(ctx, judge.Question{
+	r, err := fn.desk.Asker.Ask(ctx, judge.Question{
 		Messages: messages, Images: [2]string{f.First.SHA256, f.Second.SHA256}, Template: question.ID,
 		Seed: schemas.Seed(fn.Config.Seed, "audit/"+schemas.AsIs, f.ID, 0), Parse: judge.ParseImages,
 	})
@@ -164,7 +154,7 @@ func (fn *ownFn) ask(ctx context.Context, f schemas.Fact) (answered, error) {
 		ID:    schemas.VisionID(schemas.TaskEvaluation, messages, f.First.SHA256, f.Second.SHA256),
 		Group: f.Group, FactID: f.ID, Source: f.Source, Aspect: f.Aspect, Preference: f.Preference, FactSource: f.FactSource,
 		Messages: messages, Order: schemas.AsIs, Score1: r.Scores.First, Score2: r.Scores.Second, Template: question.ID,
-		Teacher: fn.asker.Weights(), Prompt: f.Prompt, Image1: f.First, Image2: f.Second,
+		Teacher: fn.desk.Asker.Weights(), Prompt: f.Prompt, Image1: f.First, Image2: f.Second,
 	}
 	return got, nil
 }

@@ -129,7 +129,7 @@ func (fn *pairFn) ask(ctx context.Context, slate schemas.Slate, c *contest, v *v
 	q := judge.Question{
 		Messages: messages, Images: [2]string{slate.Raw.SHA256, c.candidate.Image.SHA256}, Template: id, Parse: judge.ParseAnswers,
 	}
-	v.reply, v.asked, err = fn.desk.Asker.Insist(ctx, q, fn.Config.Retries+fn.Config.ExtraAttempts+1, func(attempt int) int64 {
+	v.reply, v.asked, err = fn.desk.Asker.Insist(ctx, q, fn.Config.Attempts(), func(attempt int) int64 {
 		return schemas.Seed(fn.Config.Seed, "metajudge", a.ID+"/"+b.ID, attempt*1000)
 	})
 	if err != nil {

@@ -24,7 +24,6 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
-	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
 	"github.com/promptmill/promptmill/transforms/judge"
@@ -66,9 +65,6 @@ const (
 
 // Config says which judgments are judged, and how.
 type Config struct {
-	// Model is the judge that gave the answers; Cache is the URL of the response log, whose store has the pictures.
-	Model model.Spec `json:"model" yaml:"-"`
-	Cache string     `json:"cache" yaml:"-"`
 	// Templates has the question for each aspect, in whose words the judge was asked, and the one about answers.
 	Templates template.Set `json:"templates" yaml:"-"`
 	// Asked is about how many candidates on an aspect are asked about, over all aspects: the first of Of by the
@@ -77,19 +73,10 @@ type Config struct {
 	Asked int64 `json:"asked" yaml:"asked"`
 	Of    int64 `json:"of" yaml:"-"`
 	// Aspects are those on which answers are judged, each once.
-	Aspects     []string `json:"aspects" yaml:"aspects"`
-	Temperature float64  `json:"temperature" yaml:"temperature"`
-	TopP        float64  `json:"top_p" yaml:"top_p"`
-	// MaxTokens bounds a verdict in the judge's tokens; one that reaches it is not used.
-	MaxTokens int `json:"max_tokens" yaml:"max_tokens"`
-	// Retries is how often a verdict that does not parse is asked for again. ExtraAttempts adds to it when dead
-	// letters are run again: the attempts before come from the response log.
-	Retries       int `json:"retries" yaml:"retries"`
-	ExtraAttempts int `json:"extra_attempts" yaml:"-"`
-	// Seed is the run's.
-	Seed int64 `json:"seed" yaml:"-"`
-	// InFlight bounds the slates at work in one bundle; it does not bound a server's load.
-	InFlight int `json:"in_flight" yaml:"in_flight"`
+	Aspects []string `json:"aspects" yaml:"aspects"`
+	// The model is the judge that gave the answers, an answer is a verdict on two of them, of no use if it does not
+	// parse, and slates are at work.
+	judge.Replayable `yaml:",inline"`
 }
 
 // DefaultConfig asks about 7,500 candidates on the paper's two aspects (section 3.1), which makes its 5,000 pairs
@@ -97,22 +84,13 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Templates: template.Paper(), Asked: 7500, Aspects: []string{schemas.Aesthetic, schemas.Pick},
-		Temperature: 0.9, TopP: 0.9, MaxTokens: 1024, Retries: 2, InFlight: 12,
-	}
-}
-
-// asking is what is common to all who ask.
-func (c Config) asking() judge.Asking {
-	return judge.Asking{
-		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
-		Retries: c.Retries, MostRetries: 10, InFlight: c.InFlight,
+		Replayable: judge.Replayable{Asking: judge.DefaultAsking(12)},
 	}
 }
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	a := c.asking()
-	errs := []error{a.Validate("judgment_pairs"), a.ValidateChance("judgment_pairs"), judge.ValidateAspects("judgment_pairs", c.Aspects, func(a string) error {
+	errs := []error{c.Replayable.Validate("judgment_pairs"), c.ValidateChance("judgment_pairs"), judge.ValidateAspects("judgment_pairs", c.Aspects, func(a string) error {
 		var errs []error
 		for _, task := range []string{a, template.Judgment + a} {
 			t, _ := c.Templates.Task(task)
@@ -127,7 +105,6 @@ func (c Config) Validate() error {
 	}
 	check(c.Asked >= 0, "asked: %d is negative; 0 asks about none", c.Asked)
 	check(c.Of >= 0, "of: %d is negative; it is how many there are to choose from", c.Of)
-	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
 	return errors.Join(errs...)
 }
 
@@ -151,7 +128,7 @@ type pairFn struct {
 }
 
 func (fn *pairFn) Setup(ctx context.Context) (err error) {
-	if err = fn.desk.Open(ctx, fn.Config.asking()); err == nil {
+	if err = fn.desk.Open(ctx, fn.Config.Asking); err == nil {
 		fn.store, err = store.Open(ctx, fn.Config.Cache)
 	}
 	if err != nil {

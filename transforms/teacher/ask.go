@@ -53,7 +53,7 @@ func (fn *teachFn) teach(ctx context.Context, f schemas.Fact) (taught, error) {
 func (fn *teachFn) cued(ctx context.Context, got *taught) error {
 	f := got.fact
 	var firstReply judge.Reply
-	for attempt := 0; attempt <= fn.Config.Retries; attempt++ {
+	for attempt := range fn.Config.Attempts() {
 		r, cue, err := fn.ask(ctx, got, got.order, attempt)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (fn *teachFn) compare(ctx context.Context, got *taught) error {
 	var replies [2]judge.Reply
 	var attempts [2]int
 	for i, order := range []string{got.order, turned(got.order)} {
-		for attempt := 0; attempt <= fn.Config.Retries; attempt++ {
+		for attempt := range fn.Config.Attempts() {
 			r, _, err := fn.ask(ctx, got, order, attempt)
 			if err != nil {
 				return err

@@ -30,7 +30,6 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
-	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/deadletter"
 	"github.com/promptmill/promptmill/transforms/judge"
@@ -71,49 +70,29 @@ const (
 
 // Config says how the teacher is asked.
 type Config struct {
-	// Model is the teacher; Cache is the URL of the response log, whose store has the pictures.
-	Model model.Spec `json:"model" yaml:"-"`
-	Cache string     `json:"cache" yaml:"-"`
 	// Questions has what the teacher is asked, with the cues; Stored what the set's rows ask, in the words in
 	// which the policy will be asked.
 	Questions template.Set `json:"questions" yaml:"-"`
 	Stored    template.Set `json:"stored" yaml:"-"`
 	// Aspects are those whose facts are used, each once.
-	Aspects     []string `json:"aspects" yaml:"-"`
-	Temperature float64  `json:"temperature" yaml:"temperature"`
-	TopP        float64  `json:"top_p" yaml:"top_p"`
-	// MaxTokens bounds an answer in the teacher's tokens; an answer that reaches it is not used.
-	MaxTokens int `json:"max_tokens" yaml:"max_tokens"`
-	// Retries is how often an answer that is not kept is asked for again.
-	Retries int `json:"retries" yaml:"retries"`
+	Aspects []string `json:"aspects" yaml:"-"`
+	// The model is the teacher, an answer of no use is one that is not kept, and facts are at work.
+	judge.Asking `yaml:",inline"`
 	// BothOrders is the share of the facts, by hash, that are asked in the other order too.
 	BothOrders float64 `json:"both_orders" yaml:"both_orders"`
-	// Seed is the run's.
-	Seed int64 `json:"seed" yaml:"-"`
-	// InFlight bounds the facts at work in one bundle; it does not bound a server's load.
-	InFlight int `json:"in_flight" yaml:"in_flight"`
 }
 
 // DefaultConfig asks for the paper's two aspects in its words. Model, Cache and Seed are left to the caller.
 func DefaultConfig() Config {
 	return Config{
 		Questions: template.Paper(), Stored: template.Paper(), Aspects: []string{schemas.Aesthetic, schemas.Pick},
-		Temperature: 0.9, TopP: 0.9, MaxTokens: 1024, Retries: 2, BothOrders: 0.05, InFlight: 24,
-	}
-}
-
-// asking is what is common to all who ask.
-func (c Config) asking() judge.Asking {
-	return judge.Asking{
-		Model: c.Model, Cache: c.Cache, Temperature: c.Temperature, TopP: c.TopP, MaxTokens: c.MaxTokens,
-		Retries: c.Retries, MostRetries: 100, InFlight: c.InFlight,
+		Asking: judge.DefaultAsking(24), BothOrders: 0.05,
 	}
 }
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	a := c.asking()
-	errs := []error{a.Validate("teacher"), a.ValidateChance("teacher"), judge.ValidateAspects("teacher", c.Aspects, func(a string) error {
+	errs := []error{c.Asking.Validate("teacher", 100), c.ValidateChance("teacher"), judge.ValidateAspects("teacher", c.Aspects, func(a string) error {
 		question, _ := c.Questions.Task(a)
 		cue, _ := c.Questions.Task(template.Teacher + a)
 		stored, _ := c.Stored.Task(a)
@@ -144,7 +123,7 @@ type teachFn struct {
 }
 
 func (fn *teachFn) Setup(ctx context.Context) error {
-	if err := fn.desk.Open(ctx, fn.Config.asking()); err != nil {
+	if err := fn.desk.Open(ctx, fn.Config.Asking); err != nil {
 		return fmt.Errorf("teacher: %w", err)
 	}
 	return nil

@@ -12,9 +12,9 @@ import (
 // survives JSON.
 func RoundTrip[T interface{ Validate() error }](t testing.TB, cfg T) {
 	t.Helper()
-	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
-		if v.Field(i).IsZero() {
-			t.Errorf("field %s is not set", v.Type().Field(i).Name)
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(cfg)) { // those of embedded structs too
+		if reflect.ValueOf(cfg).FieldByIndex(f.Index).IsZero() {
+			t.Errorf("field %s is not set", f.Name)
 		}
 	}
 	b, err := json.Marshal(cfg)
