@@ -92,7 +92,7 @@ func (j *job) header(set, runID string) snapshot.Header {
 // A build is one run of one data set.
 type build struct {
 	header snapshot.Header
-	// what and stage are for the progress display: units that enter stage, of total.
+	// what and stage are for the progress display: units that enter stage, of total; the steps of a training.
 	what, stage string
 	total       int64
 	// shared says that other runs need this one too: if another process builds it, wait for that.

@@ -12,14 +12,18 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/train"
 )
 
-// logEvery is how often a job without a terminal says where it is.
-const logEvery = 10 * time.Second
+const (
+	// logEvery is how often a job without a terminal says where it is, redrawEvery one with a terminal.
+	logEvery    = 10 * time.Second
+	redrawEvery = 200 * time.Millisecond
+)
 
 // startProgress shows how many of total units of a stage are through: a bar on a terminal, a log line
 // every ten seconds elsewhere, nothing if quiet. It reads the counts of this process, which a bundle
-// adds as it goes. The function it returns stops it and waits for the last line.
+// adds as it goes; a training is one unit, and shown by its steps. The function it returns stops it and waits for the last line.
 func (a *app) startProgress(ctx context.Context, what, stage string, total int64) (stop func()) {
 	if a.flags.quiet {
 		return func() {}
@@ -30,11 +34,18 @@ func (a *app) startProgress(ctx context.Context, what, stage string, total int64
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
-		if f, ok := a.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		f, ok := a.err.(*os.File)
+		terminal := ok && term.IsTerminal(int(f.Fd()))
+		switch training := stage == train.Stage; {
+		case training && terminal:
+			drawTraining(ctx, f, what)
+		case training:
+			a.logTraining(ctx, what)
+		case terminal:
 			showBar(ctx, f, what, stage, total, before)
-			return
+		default:
+			a.logProgress(ctx, what, stage, total, before)
 		}
-		a.logProgress(ctx, what, stage, total, before)
 	}()
 	return func() {
 		cancel()
@@ -46,7 +57,7 @@ func showBar(ctx context.Context, f *os.File, what, stage string, total int64, b
 	bar := progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
-	tick := time.NewTicker(200 * time.Millisecond)
+	tick := time.NewTicker(redrawEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -21,6 +21,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 	"github.com/promptmill/promptmill/transforms/source"
+	"github.com/promptmill/promptmill/transforms/train"
 )
 
 func (a *app) selfrewardCmd() *cobra.Command {
@@ -89,12 +90,16 @@ func (j *job) loop(ctx context.Context, from, until string) (state selfreward.St
 	l := &selfreward.Loop{
 		Recipe: j.recipe, LogicalDate: j.flags.logicalDate, Store: j.st, Cache: j.cache,
 		Header: j.header, Say: j.say,
-		Ensure: func(ctx context.Context, h snapshot.Header, stage string, total int64, graph func(beam.Scope)) (snapshot.Manifest, error) {
-			m, _, err := j.ensure(ctx, build{header: h, what: h.Set, stage: stage, total: total, shared: !strings.HasPrefix(h.Set, "loop/"), graph: graph})
-			return m, err
-		},
 		Prompts: func(ctx context.Context) (snapshot.Manifest, error) { return j.promptSet(ctx, inputs) },
 		Heldout: j.heldoutSet,
+	}
+	l.Ensure = func(ctx context.Context, h snapshot.Header, stage string, total int64, graph func(beam.Scope)) (snapshot.Manifest, error) {
+		what := h.Set
+		if stage == train.Stage {
+			what = l.Current() // a loop has more than one training
+		}
+		m, _, err := j.ensure(ctx, build{header: h, what: what, stage: stage, total: total, shared: !strings.HasPrefix(h.Set, "loop/"), graph: graph})
+		return m, err
 	}
 	l.Supervised = func(ctx context.Context) (snapshot.Manifest, error) {
 		j.day = l.LogicalDate

@@ -93,7 +93,7 @@ func (j *job) train(ctx context.Context, f trainFlags) error {
 		return fmt.Errorf("training.trainer: %w", err)
 	}
 	m, _, err := j.ensure(ctx, build{
-		header: h, what: "train", stage: train.Stage, total: 1,
+		header: h, what: "train " + f.method, stage: train.Stage, total: 1,
 		graph: func(s beam.Scope) { training.Build(s, cfg) },
 	})
 	if err != nil {

@@ -32,7 +32,7 @@ func TestTrainFaults(t *testing.T) {
 	}{
 		{"stale policy", store, []string{"training.start=init"}, exitGate, []string{"stale_policy", "training starts from \"sha256:"}},
 		{"empty snapshot", empty, nil, exitGate, []string{"non_conforming", "it has no rows"}},
-		{"too long", store, []string{"training.context_window=12"}, exitGate, []string{"non_conforming", "row 0", "counted with the start's tokenizer", "the context window 12"}},
+		{"too long", store, []string{"training.context_window=12"}, exitGate, []string{"non_conforming", "row 0", "counted through the start's chat template", "the context window 12"}},
 		{"wrong tokenizer", store, []string{"training.allow_off_policy=true", "training.start=" + otherTokenizer(t)}, exitFailed, []string{"the training failed: failed", "wrong tokenizer"}},
 		{"weights that are no numbers", store, []string{"training.allow_off_policy=true", "training.start=" + noNumbers(t)}, exitFailed, []string{"the training failed: failed", "not numbers"}},
 		{"no torchrun", store, []string{fmt.Sprintf(command, "torchrun-of-nobody train.py {data}")}, exitFailed, []string{"training.trainer", "torchrun-of-nobody is not installed"}},

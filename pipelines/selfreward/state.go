@@ -103,6 +103,16 @@ func (s State) Weights() string {
 	return ""
 }
 
+// Current is the name of the step that is under way or was when the loop was interrupted, "" if none is.
+func (s State) Current() string {
+	for _, step := range s.Steps {
+		if step.State == Running {
+			return step.Name
+		}
+	}
+	return ""
+}
+
 // step returns the step of a name, nil if there is none.
 func (s *State) step(name string) *Step {
 	for i := range s.Steps {

@@ -218,14 +218,17 @@ func (j *job) put(ctx context.Context, name string, v any) error {
 // unreachable is how often in a row a trainer may fail to say how a job is.
 const unreachable = 5
 
-// wait looks at a job until it has ended.
-func wait(ctx context.Context, trainer model.Trainer, handle string, longest time.Duration) (model.TrainStatus, error) {
-	failed := 0
+// wait looks at the job until it has ended.
+func (j *job) wait(ctx context.Context, trainer model.Trainer, handle string) (model.TrainStatus, error) {
+	failed, longest := 0, j.cfg.Poll
+	p := Progress{Job: j.ID, Since: time.Now()}
+	p.publish()
 	for pause := min(20*time.Millisecond, longest); ; pause = min(pause*3/2, longest) {
 		status, err := trainer.Status(ctx, handle)
 		switch {
 		case err == nil:
 			failed = 0
+			p.saw(status, time.Now())
 			if ended(status) {
 				return status, nil
 			}

@@ -244,7 +244,7 @@ func (fn *trainFn) train(ctx context.Context, r snapshot.Result) (done trained, 
 		return done, err
 	}
 	done.training.Handle = handle
-	status, err := wait(ctx, trainer, handle, cfg.Poll)
+	status, err := j.wait(ctx, trainer, handle)
 	if err != nil {
 		return done, fmt.Errorf("job %s: %w", j.ID, err)
 	}
