@@ -31,7 +31,7 @@ type Training struct {
 	// Placeholders is how texts refer to pictures: either, implied or explicit.
 	Placeholders string `json:"placeholders" yaml:"placeholders"`
 	// ContextWindow is how many tokens a row may have, ImageTokens how many of them a picture takes; 0 is what the
-	// start's folder says, if it is on this machine, and none.
+	// start's folder says, if it is on this machine, or none.
 	ContextWindow int `json:"context_window" yaml:"context_window"`
 	ImageTokens   int `json:"image_tokens" yaml:"image_tokens"`
 	// OnInterrupt is what becomes of a running job when the command is interrupted: leave or cancel.

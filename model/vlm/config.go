@@ -1,6 +1,7 @@
 package vlm
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -15,10 +16,12 @@ type settings struct {
 	eos       []int32
 	newTokens int // generation_config.json's bound of an answer; 0: none
 	image     imageTokens
+	imageErr  error // why no token stands for pictures
+	places    int   // that a picture takes, as the files say; 0: they do not
 	padding   padding
 	bos       string
 	template  *chatTemplate
-	pictures  *pictureConfig
+	pictures  *pictureConfig // nil: none are seen
 }
 
 // textConfig is the language model's part of config.json.
@@ -64,6 +67,7 @@ type configFile struct {
 	EOS        idList      `json:"eos_token_id"`
 	ImageToken *int32      `json:"image_token_id"`
 	ImageIndex *int32      `json:"image_token_index"`
+	Places     int         `json:"image_seq_length"`
 }
 
 type generationFile struct {
@@ -76,6 +80,9 @@ type processorFile struct {
 	ImageToken tokenName      `json:"image_token"`
 	Padding    *paddingFile   `json:"prompt_padding"`
 	Pictures   *pictureConfig `json:"image_processor"`
+	Places     int            `json:"image_seq_length"`
+	// PlacesIdefics is what Idefics3's and SmolVLM's processors call it.
+	PlacesIdefics int `json:"image_seq_len"`
 }
 
 type paddingFile struct {
@@ -138,24 +145,33 @@ func readSettings(folder string, tok *tokenizer.Tokenizer) (*settings, error) {
 	if s.eos, err = endTokens(tok, generation.EOS, config.EOS, names.EOS); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrFolder, folder, err)
 	}
-	if s.image, err = readImageTokens(tok, config, processor, names); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrFolder, folder, err)
-	}
+	s.image, s.imageErr = readImageTokens(tok, config, processor, names)
 	if s.padding, err = processor.Padding.read(tok); err != nil {
 		return nil, fmt.Errorf("%w: %s: prompt_padding: %w", ErrFolder, filepath.Join(folder, "processor_config.json"), err)
 	}
-	if pictures == nil {
-		pictures = processor.Pictures
+	if s.pictures = pictures; pictures == nil {
+		s.pictures = processor.Pictures
 	}
-	if pictures == nil {
-		return nil, fmt.Errorf("%w: %s: no preprocessor_config.json", ErrFolder, folder)
+	s.places = cmp.Or(processor.Places, processor.PlacesIdefics, config.Places)
+	if s.pictures != nil {
+		s.places = cmp.Or(s.places, s.pictures.Places)
 	}
-	if err := pictures.check(); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrFolder, filepath.Join(folder, "preprocessor_config.json"), err)
-	}
-	s.pictures = pictures
 	s.template, err = readTemplate(folder, names, s.image.name)
 	return s, err
+}
+
+// seesPictures wants what a model needs that is shown pictures.
+func (s *settings) seesPictures(folder string) error {
+	if s.imageErr != nil {
+		return fmt.Errorf("%w: %s: %w", ErrFolder, folder, s.imageErr)
+	}
+	if s.pictures == nil {
+		return fmt.Errorf("%w: %s: no preprocessor_config.json", ErrFolder, folder)
+	}
+	if err := s.pictures.check(); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrFolder, filepath.Join(folder, "preprocessor_config.json"), err)
+	}
+	return nil
 }
 
 // endTokens takes the most particular of the files that say what ends an answer.

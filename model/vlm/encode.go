@@ -30,15 +30,11 @@ func (e *Encoder) Prompt(messages []model.Message) (ids []int32, slots []int, er
 	if ids, err = e.m.tokenize(messages); err != nil {
 		return nil, nil, err
 	}
-	var each []int
-	for _, message := range messages {
-		for _, part := range message.Parts {
-			if part.Picture != nil {
-				each = append(each, e.places)
-			}
-		}
-	}
+	each := picturesOf(messages, e.places)
 	if ids, err = e.m.layOut(ids, each); err != nil {
+		return nil, nil, err
+	}
+	if err = e.m.fits(ids); err != nil {
 		return nil, nil, err
 	}
 	for i, id := range ids {

@@ -24,6 +24,8 @@ type pictureConfig struct {
 	Std          []float64 `json:"image_std"`
 	// MaxSize is the tile of the Idefics3 family; a picture that is not cut into tiles gets its size.
 	MaxSize sizeField `json:"max_image_size"`
+	// Places is how many image tokens a picture takes.
+	Places int `json:"image_seq_length"`
 }
 
 // sizeField is 224, or {"shortest_edge": 224}, or {"longest_edge": 512}, or {"height": 224, "width": 224}.

@@ -44,6 +44,8 @@ const (
 	Picture = "picture"
 	// Length: a sequence is longer than the context window.
 	Length = "length"
+	// Template: the chat template of the model that is trained refuses the conversation.
+	Template = "template"
 )
 
 // Ways in which texts refer to pictures.
@@ -66,7 +68,7 @@ type Config struct {
 	ContextWindow int `json:"context_window" yaml:"context_window"`
 	// Counted says how the counter counts, for people.
 	Counted string `json:"counted,omitempty" yaml:"-"`
-	// ImageTokens is how many tokens a picture takes.
+	// ImageTokens is how many tokens a picture takes that the counter does not count.
 	ImageTokens int `json:"image_tokens" yaml:"image_tokens"`
 	// MaxListed is how many faults the report lists; all are counted.
 	MaxListed int `json:"max_listed" yaml:"max_listed"`
@@ -98,9 +100,9 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// A Counter says how many tokens a conversation takes, the chat template's own included. Pictures are
-// not part of it.
-type Counter func(messages []schemas.Message) (int, error)
+// A Counter says how many tokens the sequences of a row take, each answer with the prompt before it, in the order of
+// Row.Turns. Its error that wraps model.ErrRejected is a fault of the row.
+type Counter func(row dataset.Row) ([]int, error)
 
 // A Fault is one thing wrong with one row, or with a file (then Row is -1 and ID empty).
 type Fault struct {
@@ -152,7 +154,8 @@ func (r Report) Err() error {
 }
 
 // Check reads the Parquet files at urls and reports every fault. count is needed only for a context
-// window. It panics if cfg is not valid; its error is of the world: a file that cannot be read.
+// window; without one it may still refuse rows. It panics if cfg is not valid; its error is of the world:
+// a file that cannot be read.
 func Check(ctx context.Context, cfg Config, count Counter, urls []string) (Report, error) {
 	if err := cfg.Validate(); err != nil {
 		panic(err)
@@ -308,27 +311,30 @@ func (g *gate) pictures(fault faultFunc, row dataset.Row) {
 
 // length looks at each sequence that the trainer will see.
 func (g *gate) length(fault faultFunc, row dataset.Row) error {
-	if g.ContextWindow == 0 {
+	if g.count == nil {
 		return nil
 	}
-	sequences := map[string][]schemas.Message{"the conversation": row.Messages}
-	if row.Preference {
-		sequences = map[string][]schemas.Message{
-			"prompt and chosen":   slices.Concat(row.Messages, row.Chosen),
-			"prompt and rejected": slices.Concat(row.Messages, row.Rejected),
+	counts, err := g.count(row)
+	switch {
+	case errors.Is(err, model.ErrRejected):
+		if len(g.seen) == 0 { // or else it may only be what was found already, in other words
+			fault(Template, "%v", err)
 		}
+		return nil
+	case err != nil:
+		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(sequences)) {
-		n, err := g.count(sequences[name])
-		if err != nil {
-			return err
-		}
-		if n += g.ImageTokens * len(row.Images); n > g.ContextWindow {
+	names := []string{"the conversation"}
+	if row.Preference {
+		names = []string{"prompt and chosen", "prompt and rejected"}
+	}
+	for i, n := range counts {
+		if n += g.ImageTokens * len(row.Images); g.ContextWindow > 0 && n > g.ContextWindow {
 			how := g.Counted
 			if how != "" {
 				how = " (" + how + ")"
 			}
-			fault(Length, "%s: %d tokens%s, the context window %d", name, n, how, g.ContextWindow)
+			fault(Length, "%s: %d tokens%s, the context window %d", names[i], n, how, g.ContextWindow)
 		}
 	}
 	return nil

@@ -3,12 +3,15 @@ package conformance_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/modeltest"
+	"github.com/promptmill/promptmill/model/trainers/dataset"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
 	"github.com/promptmill/promptmill/transforms/conformance"
@@ -16,12 +19,20 @@ import (
 
 func say(role, text string) schemas.Message { return schemas.Message{Role: role, Content: text} }
 
-// words counts white-space separated words and one for each role.
-func words(messages []schemas.Message) (n int, err error) {
-	for _, m := range messages {
-		n += len(strings.Fields(m.Content)) + 1
+// words counts white-space separated words and one for each role. It refuses poems.
+func words(row dataset.Row) (counts []int, err error) {
+	prompt, answers := row.Turns()
+	for _, answer := range answers {
+		n := 0
+		for _, m := range slices.Concat(prompt, answer) {
+			if strings.HasPrefix(m.Content, "poem") {
+				return nil, fmt.Errorf("%w: no poems", model.ErrRejected)
+			}
+			n += len(strings.Fields(m.Content)) + 1
+		}
+		counts = append(counts, n)
 	}
-	return n, nil
+	return counts, nil
 }
 
 func pair(id string, change func(*schemas.PreferencePair)) schemas.PreferencePair {
@@ -77,6 +88,8 @@ func TestPairs(t *testing.T) {
 		pair("long prompt", func(p *schemas.PreferencePair) { p.Prompt[0].Content = long }),
 		pair("long answer", func(p *schemas.PreferencePair) { p.Rejected[0].Content = long }),
 		pair("image", func(p *schemas.PreferencePair) { p.Prompt[0].Content = "<image> which?" }),
+		pair("poem", func(p *schemas.PreferencePair) { p.Prompt[0].Content = "poem" }),
+		pair("two poems", func(p *schemas.PreferencePair) { p.Chosen[0].Content, p.Rejected[0].Content = "poem", "poem" }),
 	)
 	cfg := conformance.DefaultConfig(model.MethodDPO)
 	cfg.ContextWindow = 30
@@ -85,12 +98,12 @@ func TestPairs(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkFaults(t, "pairs", r, "equal equal", "blank empty", "swapped roles", "ends roles", "nothing roles", "turns roles",
-		"long prompt length", "long answer length", "image images")
-	if r.Rows != 11 || r.Faulty != 9 || r.Counts[conformance.Roles] != 4 {
+		"long prompt length", "long answer length", "image images", "poem template", "two poems equal")
+	if r.Rows != 13 || r.Faulty != 11 || r.Counts[conformance.Roles] != 4 {
 		t.Errorf("%d rows, %d faulty, counts %v", r.Rows, r.Faulty, r.Counts)
 	}
 	cfg.MaxListed = 1
-	if r, err = conformance.Check(t.Context(), cfg, words, []string{data}); err != nil || len(r.Faults) != 1 || r.Faulty != 9 {
+	if r, err = conformance.Check(t.Context(), cfg, words, []string{data}); err != nil || len(r.Faults) != 1 || r.Faulty != 11 {
 		t.Errorf("with one listed: %v, %+v", err, r)
 	}
 }

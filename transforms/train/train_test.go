@@ -42,10 +42,10 @@ func pair(prompt, policy string) schemas.PreferencePair {
 }
 
 // commit makes a snapshot of rows in dir.
-func commit(t *testing.T, dir, runID string, rows ...schemas.PreferencePair) snapshot.Result {
+func commit[T schemas.Row](t *testing.T, dir, runID string, rows ...T) snapshot.Result {
 	t.Helper()
 	p, s := beam.NewPipelineWithRoot()
-	shards, counts := parquetio.Write[schemas.PreferencePair](s, parquetio.WriteConfig{
+	shards, counts := parquetio.Write[T](s, parquetio.WriteConfig{
 		Store: dir, Dir: snapshot.RunDir("preference", runID), Config: "rewrite", Stage: "write", Buckets: 1,
 	}, beam.CreateList(s, rows))
 	snapshot.Commit(s, snapshot.Config{Store: dir, Header: snapshot.Header{Set: "preference", RunID: runID, LogicalDate: "2026-01-31"}}, shards, counts)
@@ -152,7 +152,7 @@ func TestRefuses(t *testing.T) {
 	dir := t.TempDir()
 	good := commit(t, dir, "good", pair("a cat", "pupil-start"))
 	stale := commit(t, dir, "stale", pair("a cat", "pupil-start"), pair("a dog", "pupil-old"))
-	empty := commit(t, dir, "empty")
+	empty := commit[schemas.PreferencePair](t, dir, "empty")
 	for _, tt := range []struct {
 		name   string
 		data   snapshot.Result

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/promptmill/promptmill/model/scene"
-	"github.com/promptmill/promptmill/model/trainers/embedded/tune"
+	"github.com/promptmill/promptmill/model/trainers/dataset"
 	"github.com/promptmill/promptmill/model/vlm"
 	"github.com/promptmill/promptmill/schemas"
 )
@@ -74,7 +74,7 @@ func (s *school) read(x *exercise) error {
 	if last < 1 || x.messages[last].Role != schemas.RoleAssistant {
 		return fmt.Errorf("%d messages, of which an assistant's is not the last", last+1)
 	}
-	messages, err := tune.Conversation(x.messages[:last], x.images)
+	messages, err := dataset.Conversation(x.messages[:last], x.images)
 	if err != nil {
 		return err
 	}

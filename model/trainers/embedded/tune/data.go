@@ -61,11 +61,7 @@ func (r *reader) row(row dataset.Row) (Row, error) {
 	if row.Preference != (r.method == model.MethodDPO) {
 		return Row{}, fmt.Errorf("it is not a row for %s, which takes messages for sft and prompt, chosen and rejected for dpo", r.method)
 	}
-	messages, answers := row.Messages, [][]schemas.Message{row.Chosen, row.Rejected}
-	if !row.Preference {
-		last := max(0, len(messages)-1)
-		messages, answers = messages[:last], [][]schemas.Message{messages[last:]}
-	}
+	messages, answers := row.Turns()
 	var texts []string
 	for _, a := range answers {
 		if len(a) != 1 || a[0].Role != schemas.RoleAssistant || strings.TrimSpace(a[0].Content) == "" {
@@ -76,7 +72,7 @@ func (r *reader) row(row dataset.Row) (Row, error) {
 	if len(texts) == 2 && texts[0] == texts[1] {
 		return Row{}, errors.New("the chosen answer is the rejected one")
 	}
-	conversation, err := Conversation(messages, row.Images)
+	conversation, err := dataset.Conversation(messages, row.Images)
 	if err != nil {
 		return Row{}, err
 	}
@@ -97,53 +93,6 @@ func (r *reader) row(row dataset.Row) (Row, error) {
 			return Row{}, fmt.Errorf("prompt and answer have %d tokens; the model takes %d", n, most)
 		}
 		out.Answers = append(out.Answers, ids)
-	}
-	return out, nil
-}
-
-// Conversation is a row's messages as a model takes them: the pictures where the placeholders are, or all before the text
-// of the first user message where there are none.
-func Conversation(messages []schemas.Message, images []schemas.Image) ([]model.Message, error) {
-	have := dataset.Placeholders(messages)
-	if len(messages) == 0 || len(images) > 0 && have > 0 && have != len(images) {
-		return nil, fmt.Errorf("%d messages with %d of %s for %d pictures", len(messages), have, dataset.Placeholder, len(images))
-	}
-	next := 0
-	picture := func() model.Part {
-		data := images[next].Bytes
-		next++
-		p := model.Picture{Bytes: func(context.Context) ([]byte, error) { return data, nil }}
-		return model.Part{Picture: &p}
-	}
-	var out []model.Message
-	for _, m := range messages {
-		switch m.Role {
-		case schemas.RoleSystem, schemas.RoleUser, schemas.RoleAssistant:
-		default:
-			return nil, fmt.Errorf("a message of role %q", m.Role)
-		}
-		c := model.Message{Role: m.Role}
-		if have == 0 && m.Role == schemas.RoleUser {
-			for next < len(images) {
-				c.Parts = append(c.Parts, picture())
-			}
-		}
-		texts := []string{m.Content}
-		if have > 0 && len(images) > 0 {
-			texts = strings.Split(m.Content, dataset.Placeholder)
-		}
-		for i, text := range texts {
-			if i > 0 {
-				c.Parts = append(c.Parts, picture())
-			}
-			if text != "" {
-				c.Parts = append(c.Parts, model.Part{Text: text})
-			}
-		}
-		out = append(out, c)
-	}
-	if next < len(images) {
-		return nil, errors.New("pictures, but no user message to show them in")
 	}
 	return out, nil
 }
