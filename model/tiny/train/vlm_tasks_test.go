@@ -1,10 +1,12 @@
 package train
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -14,8 +16,10 @@ import (
 
 	"github.com/promptmill/promptmill/model/onnx"
 	"github.com/promptmill/promptmill/model/scene"
+	"github.com/promptmill/promptmill/model/trainers/dataset"
 	"github.com/promptmill/promptmill/model/vlm"
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/testdata"
 	"github.com/promptmill/promptmill/transforms/judge"
 )
 
@@ -45,6 +49,10 @@ func TestRows(t *testing.T) {
 	}
 	defer folder.Close()
 	encoder, err := folder.Encoder(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	processor, err := vlm.OpenProcessor(folder.Folder())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,8 +98,19 @@ func TestRows(t *testing.T) {
 				if len(x.task.pictures) != len(x.images) {
 					t.Errorf("%d pictures of %d", len(x.task.pictures), len(x.images))
 				}
-				if answer := x.messages[len(x.messages)-1].Content; !c.valid(answer) {
+				last := len(x.messages) - 1
+				answer := x.messages[last].Content
+				if !c.valid(answer) {
 					t.Errorf("the answer of row %s cannot be read: %q", x.id, answer)
+				}
+				// What the gate of a training counts is what is trained on.
+				conversation, err := dataset.Conversation(x.messages[:last], x.images)
+				if err != nil {
+					t.Fatal(err)
+				}
+				counts, err := processor.Count(conversation, processor.ImageTokens(), answer)
+				if want := len(x.task.prompt) + len(x.task.answer); err != nil || counts[0] != want {
+					t.Errorf("row %s is counted as %v tokens, %v; want %d", x.id, counts, err, want)
 				}
 			}
 			if n := len(s.byTask[c.kind]); short > n/50 {
@@ -202,5 +221,38 @@ func TestInputsHaveNoHeldoutPrompts(t *testing.T) {
 				t.Errorf("%s has %q", name, p)
 			}
 		}
+	}
+}
+
+// The pairs that come with promptmill are those that are written.
+func TestPairsThatComeAlong(t *testing.T) {
+	prompts := realPrompts(t)
+	bpe, err := Tokenizer(prompts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := WriteInputs(dir, prompts, bpe, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join(dir, PairsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := testdata.Files.Open("prompts/rewritings.jsonl.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("testdata/prompts/rewritings.jsonl.gz is another; run `go run rewritings.go` there")
 	}
 }
