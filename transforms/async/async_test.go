@@ -16,7 +16,9 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
+	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
 )
 
@@ -176,6 +178,33 @@ func TestAbandonedBundle(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		}
+	}
+}
+
+// What is counted goes out once, with the bundle that succeeds.
+func TestCounted(t *testing.T) {
+	var c async.Counted[int, int]
+	take := func(_ beam.EventTime, n int) { c.Tally.Out("square", n) }
+	var got []schemas.Count
+	emit := func(n schemas.Count) { got = append(got, n) }
+	fault := errors.New("three")
+	for i, fails := range []bool{false, true, false} {
+		c.Start(t.Context(), 1, func(_ context.Context, n int) (int, error) {
+			if fails && n == 3 {
+				return 0, fault
+			}
+			return n * n, nil
+		})
+		err := errors.Join(c.Submit(0, 2, take), c.Submit(0, 3, take))
+		if i > 0 && err == nil { // the runner gives the first up
+			err = c.Finish(take, emit)
+		}
+		if errors.Is(err, fault) != fails || fails && len(got) > 0 {
+			t.Errorf("bundle %d: error %v, counts %v", i, err, got)
+		}
+	}
+	if d := cmp.Diff([]schemas.Count{{Stage: "square", Outcome: schemas.Out, N: 13}}, got); d != "" {
+		t.Error(d)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -103,9 +104,13 @@ func TestAgreement(t *testing.T) {
 // biased prefers the first picture unless one of them is the true one, which begins with 1.
 type biased struct{}
 
+// calls counts what the judges are asked.
+var calls atomic.Int64
+
 func (biased) Info() model.Info { return model.Info{Name: "biased", Weights: "biased"} }
 
 func (biased) Chat(_ context.Context, req model.ChatRequest) (model.ChatResponse, error) {
+	calls.Add(1)
 	parts := req.Messages[0].Parts
 	text := "Image 1: 4\nImage 2: 2"
 	if strings.HasPrefix(parts[3].Picture.SHA256, "1") {
@@ -118,16 +123,21 @@ func (biased) Chat(_ context.Context, req model.ChatRequest) (model.ChatResponse
 }
 
 func init() {
+	transformtest.Register[audit.Observation]()
 	model.Register("test-biased", model.Backend{Chat: func(context.Context, model.Spec) (model.Chat, error) { return biased{}, nil }})
 }
 
-func TestJudge(t *testing.T) {
+func config(t testing.TB, backend string) audit.Config {
 	cfg := audit.DefaultConfig()
-	cfg.Model, cfg.Cache = model.Spec{Backend: "test-biased"}, transformtest.Cache(t)
+	cfg.Model, cfg.Cache = model.Spec{Backend: backend}, transformtest.Cache(t)
+	return cfg
+}
+
+// everyFact has one for each thing that biased does.
+func everyFact() (in []schemas.Fact) {
 	sha := func(first, text string) string {
 		return first + (schemas.PromptID(text) + schemas.PromptID(text+"!"))[1:]
 	}
-	var in []schemas.Fact
 	for i, preference := range []string{schemas.First, schemas.Second, schemas.Tie, schemas.First} {
 		prompt := []string{"true", "true", "blank", "mute"}[i]
 		first := "1"
@@ -139,8 +149,18 @@ func TestJudge(t *testing.T) {
 			First: schemas.ImageRef{SHA256: sha(first, prompt+"1")}, Second: schemas.ImageRef{SHA256: sha("3", prompt+"2")},
 		})
 	}
+	return in
+}
+
+func TestJudgeIsDeterministic(t *testing.T) {
+	transformtest.Deterministic(t, func(cfg audit.Config, in []schemas.Fact) (transformtest.Rows[audit.Observation], error) {
+		return transformtest.Run[audit.Observation](transformtest.NoneDead(audit.Judge), cfg, in)
+	}, config(t, "test-biased"), everyFact(), &calls, 0)
+}
+
+func TestJudge(t *testing.T) {
 	p, s := beam.NewPipelineWithRoot()
-	observations, counts := audit.Judge(s, cfg, beam.CreateList(s, in))
+	observations, counts := audit.Judge(s, config(t, "test-biased"), beam.CreateList(s, everyFact()))
 	gotCounts := transformtest.Collect[schemas.Count](s, beam.Flatten(s, counts, audit.Count(s, observations)))
 	if err := ptest.Run(p); err != nil {
 		t.Fatal(err)

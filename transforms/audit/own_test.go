@@ -34,6 +34,7 @@ type vain struct{}
 func (vain) Info() model.Info { return model.Info{Name: "vain", Weights: "vain"} }
 
 func (vain) Chat(_ context.Context, req model.ChatRequest) (model.ChatResponse, error) {
+	calls.Add(1)
 	text := req.Messages[len(req.Messages)-1].Parts[4].Text
 	answer := mine
 	if a, b, asked := strings.Cut(text, "\nAnswer B:\n"); asked {
@@ -51,11 +52,8 @@ func (vain) Chat(_ context.Context, req model.ChatRequest) (model.ChatResponse, 
 	return model.ChatResponse{Answers: []model.Answer{{Text: answer, Finish: model.FinishStop}}, Usage: model.Usage{Calls: 1}}, nil
 }
 
-// The judge's own answer beside another's, in both orders; beside one that it wrote itself nothing is its own.
-func TestAnswers(t *testing.T) {
-	cfg := audit.DefaultConfig()
-	cfg.Model, cfg.Cache = model.Spec{Backend: "test-vain"}, transformtest.Cache(t)
-	var in []teacher.Item
+// everyItem has one for each thing that vain does.
+func everyItem() (in []teacher.Item) {
 	for i, of := range []struct{ prompt, answer, teacher string }{
 		{"first", "other", "teacher"},
 		{"second", "another", "teacher"},
@@ -70,8 +68,19 @@ func TestAnswers(t *testing.T) {
 			Image1:   schemas.ImageRef{SHA256: schemas.PromptID(of.prompt + "1")}, Image2: schemas.ImageRef{SHA256: schemas.PromptID(of.prompt + "2")},
 		})
 	}
+	return in
+}
+
+func TestAnswersAreDeterministic(t *testing.T) {
+	transformtest.Deterministic(t, func(cfg audit.Config, in []teacher.Item) (transformtest.Rows[audit.Observation], error) {
+		return transformtest.Run[audit.Observation](transformtest.NoneDead(audit.Answers), cfg, in)
+	}, config(t, "test-vain"), everyItem(), &calls, 0)
+}
+
+// The judge's own answer beside another's, in both orders; beside one that it wrote itself nothing is its own.
+func TestAnswers(t *testing.T) {
 	p, s := beam.NewPipelineWithRoot()
-	observations, counts := audit.Answers(s, cfg, beam.CreateList(s, in))
+	observations, counts := audit.Answers(s, config(t, "test-vain"), beam.CreateList(s, everyItem()))
 	got := transformtest.Collect[schemas.Count](s, beam.Flatten(s, counts, audit.Count(s, observations)))
 	if err := ptest.Run(p); err != nil {
 		t.Fatal(err)

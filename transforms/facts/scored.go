@@ -191,8 +191,7 @@ type loadFn struct {
 
 	keeper keeper
 	images library
-	bundle async.Bundle[want, loaded]
-	tally  ledger.Tally
+	bundle async.Counted[want, loaded]
 }
 
 type loaded struct {
@@ -216,7 +215,6 @@ func (fn *loadFn) Teardown() error {
 }
 
 func (fn *loadFn) StartBundle(ctx context.Context, _ func(beam.EventTime, schemas.Fact), _ func(schemas.Rejected), _ func(schemas.Count)) {
-	fn.tally.Reset()
 	fn.bundle.Start(ctx, loadsInFlight, fn.load)
 }
 
@@ -225,17 +223,13 @@ func (fn *loadFn) ProcessElement(_ context.Context, t beam.EventTime, w want, em
 }
 
 func (fn *loadFn) FinishBundle(_ context.Context, emit func(beam.EventTime, schemas.Fact), reject func(schemas.Rejected), count func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(emit, reject)); err != nil {
-		return err
-	}
-	fn.tally.Flush(count)
-	return nil
+	return fn.bundle.Finish(fn.take(emit, reject), count)
 }
 
 func (fn *loadFn) take(emit func(beam.EventTime, schemas.Fact), reject func(schemas.Rejected)) func(beam.EventTime, loaded) {
 	return func(t beam.EventTime, l loaded) {
-		fn.tally.In(Stage, 1)
-		if settle(&fn.tally, l.want.Fact, l.want, l.death, reject) {
+		fn.bundle.Tally.In(Stage, 1)
+		if settle(&fn.bundle.Tally, l.want.Fact, l.want, l.death, reject) {
 			emit(t, l.want.Fact)
 		}
 	}

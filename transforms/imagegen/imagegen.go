@@ -27,7 +27,6 @@ import (
 	"github.com/promptmill/promptmill/model/responselog"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
-	"github.com/promptmill/promptmill/transforms/ledger"
 )
 
 func init() {
@@ -123,8 +122,7 @@ type drawFn struct {
 	Config Config
 
 	pictures *responselog.PictureLog
-	bundle   async.Bundle[schemas.Slate, drawn]
-	tally    ledger.Tally
+	bundle   async.Counted[schemas.Slate, drawn]
 }
 
 func (fn *drawFn) Setup(ctx context.Context) error {
@@ -141,7 +139,6 @@ func (fn *drawFn) Setup(ctx context.Context) error {
 }
 
 func (fn *drawFn) StartBundle(ctx context.Context, _ func(beam.EventTime, schemas.Slate), _ func(schemas.Rejected), _ func(schemas.Count)) {
-	fn.tally.Reset()
 	fn.bundle.Start(ctx, fn.Config.InFlight, fn.draw)
 }
 
@@ -150,34 +147,30 @@ func (fn *drawFn) ProcessElement(_ context.Context, t beam.EventTime, slate sche
 }
 
 func (fn *drawFn) FinishBundle(_ context.Context, slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(slates, rejected)); err != nil {
-		return err
-	}
-	fn.tally.Flush(counts)
-	return nil
+	return fn.bundle.Finish(fn.take(slates, rejected), counts)
 }
 
 // take emits and counts what was drawn for one slate; it runs on the bundle's goroutine.
 func (fn *drawFn) take(slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected)) func(beam.EventTime, drawn) {
 	return func(t beam.EventTime, d drawn) {
 		if n := len(d.slate.Candidates); n > 0 {
-			fn.tally.In(StageRaw, 1)
-			fn.tally.In(Stage, n)
+			fn.bundle.Tally.In(StageRaw, 1)
+			fn.bundle.Tally.In(Stage, n)
 		}
 		if d.slate.Raw.SHA256 != "" {
-			fn.tally.Out(StageRaw, 1)
+			fn.bundle.Tally.Out(StageRaw, 1)
 		}
 		for _, c := range d.slate.Candidates {
 			if c.Image.SHA256 != "" {
-				fn.tally.Out(Stage, 1)
+				fn.bundle.Tally.Out(Stage, 1)
 			}
 		}
 		for _, dead := range d.dead {
-			fn.tally.Dead(dead.Stage, dead.Reason, 1)
+			fn.bundle.Tally.Dead(dead.Stage, dead.Reason, 1)
 			rejected(dead)
 		}
-		fn.tally.Spent(StageRaw, d.rawUsage)
-		fn.tally.Spent(Stage, d.usage)
+		fn.bundle.Tally.Spent(StageRaw, d.rawUsage)
+		fn.bundle.Tally.Spent(Stage, d.usage)
 		slates(t, d.slate)
 	}
 }

@@ -110,28 +110,15 @@ func slate(raw string, candidates ...string) schemas.Slate {
 	return s
 }
 
-type rows struct {
-	Slates   []schemas.Slate
-	Rejected []schemas.Rejected
-	Counts   []schemas.Count
-}
+type rows = transformtest.Rows[schemas.Slate]
 
-func run(t testing.TB, cfg imagegen.Config, in []schemas.Slate) (rows, error) {
-	t.Helper()
+func run(cfg imagegen.Config, in []schemas.Slate) (rows, error) {
 	for _, s := range in {
 		for attempt := range 8 {
 			thePainter.attempts.Store(schemas.Seed(runSeed, "draw", s.Prompt.ID, attempt), attempt)
 		}
 	}
-	p, s := beam.NewPipelineWithRoot()
-	slates, rejected, counts := imagegen.Draw(s, cfg, beam.Reshuffle(s, beam.CreateList(s, in)))
-	gotSlates := transformtest.Collect[schemas.Slate](s, slates)
-	gotRejected := transformtest.Collect[schemas.Rejected](s, rejected)
-	gotCounts := transformtest.Collect[schemas.Count](s, counts)
-	if err := ptest.Run(p); err != nil {
-		return rows{}, err
-	}
-	return rows{gotSlates(), gotRejected(), ledger.Sum(gotCounts())}, nil
+	return transformtest.Run[schemas.Slate](imagegen.Draw, cfg, in)
 }
 
 func TestDraw(t *testing.T) {
@@ -162,14 +149,14 @@ func TestDraw(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := config(t)
 			cfg.ExtraAttempts = tt.extra
-			got, err := run(t, cfg, []schemas.Slate{tt.in})
+			got, err := run(cfg, []schemas.Slate{tt.in})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(got.Slates) != 1 || got.Slates[0].Prompt != tt.in.Prompt || len(got.Slates[0].Candidates) != len(tt.in.Candidates) {
-				t.Fatalf("slates %+v", got.Slates)
+			if len(got.Rows) != 1 || got.Rows[0].Prompt != tt.in.Prompt || len(got.Rows[0].Candidates) != len(tt.in.Candidates) {
+				t.Fatalf("slates %+v", got.Rows)
 			}
-			out := got.Slates[0]
+			out := got.Rows[0]
 			if a := attemptOf(t, out.Prompt, out.Raw); a != tt.raw {
 				t.Errorf("raw picture at attempt %q, want %q", a, tt.raw)
 			}
@@ -210,11 +197,11 @@ func attemptOf(t *testing.T, p schemas.Prompt, ref schemas.ImageRef) string {
 // A candidate that repeats the raw prompt shares its picture, which is drawn once.
 func TestEqualTextIsDrawnOnce(t *testing.T) {
 	before := thePainter.calls.Load()
-	got, err := run(t, config(t), []schemas.Slate{slate("cat", "cat", "a cat")})
+	got, err := run(config(t), []schemas.Slate{slate("cat", "cat", "a cat")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := got.Slates[0]
+	s := got.Rows[0]
 	if s.Raw != s.Candidates[0].Image || s.Raw == s.Candidates[1].Image {
 		t.Errorf("slate %+v", s)
 	}
@@ -235,12 +222,12 @@ func manySlates() []schemas.Slate {
 }
 
 func TestLedger(t *testing.T) {
-	got, err := run(t, config(t), manySlates())
+	got, err := run(config(t), manySlates())
 	if err != nil {
 		t.Fatal(err)
 	}
-	written := map[string]int64{"rejected": int64(len(got.Rejected)), "prompts": int64(len(got.Slates))}
-	for _, s := range got.Slates {
+	written := map[string]int64{"rejected": int64(len(got.Rejected)), "prompts": int64(len(got.Rows))}
+	for _, s := range got.Rows {
 		for _, c := range s.Candidates {
 			written["candidates"]++
 			if c.Image.SHA256 != "" {
@@ -262,47 +249,24 @@ func TestLedger(t *testing.T) {
 }
 
 func TestDeterminism(t *testing.T) {
-	in := manySlates()
-	cfg := config(t)
-	want, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked := thePainter.calls.Load()
-	again, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want.Slates, again.Slates); d != "" {
-		t.Error("from the log:", d)
-	}
-	// Only what was no picture is asked for again: two down, one rejected, one bad.
-	if n := thePainter.calls.Load() - asked; n != 4 {
-		t.Errorf("%d calls when all pictures are in the log, want 4", n)
-	}
-	slices.Reverse(in)
-	other := config(t)
-	other.InFlight = 1
-	got, err := run(t, other, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want.Slates, got.Slates); d != "" {
-		t.Error("one at a time, in reverse:", d)
-	}
-	if d := cmp.Diff(fates(want.Counts), fates(got.Counts)); d != "" {
-		t.Error("one at a time, in reverse:", d)
-	}
+	transformtest.Deterministic(t, func(cfg imagegen.Config, in []schemas.Slate) (rows, error) {
+		got, err := run(cfg, in)
+		got.Counts = got.Fates() // a candidate that repeats the raw prompt makes an equal request
+		return got, err
+	}, config(t), manySlates(), &thePainter.calls, 4) // only what was no picture: two down, one rejected, one bad
 }
 
-// fates leaves out what was spent: who of two equal requests draws and who finds it in the log is open.
-func fates(counts []schemas.Count) []schemas.Count {
-	return slices.DeleteFunc(slices.Clone(counts), func(c schemas.Count) bool { return c.Outcome == schemas.Used })
+func TestExtraAttempts(t *testing.T) {
+	in := []schemas.Slate{slate("cat", "flagged 3 cat", "black 3 cat", "a cat")}
+	before, after := transformtest.ExtraAttempts(t, run, config(t), in, &thePainter.calls, 2)
+	if len(before.Rejected) != 2 || after.Rows[0].Candidates[0].Image.Attempt != 3 || after.Rows[0].Candidates[2].Image.Attempt != 0 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
 }
 
 func TestFailsBundle(t *testing.T) {
 	for text, want := range map[string]string{"misconfigured 1 cat": "misconfigured", "unknown 1 cat": "disk full"} {
-		_, err := run(t, config(t), []schemas.Slate{slate("cat", "a cat", text)})
+		_, err := run(config(t), []schemas.Slate{slate("cat", "a cat", text)})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), schemas.PromptID("cat")) {
 			t.Errorf("%s: error %v", text, err)
 		}

@@ -7,12 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-
 	"github.com/promptmill/promptmill/model"
-	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
-	"github.com/promptmill/promptmill/transforms/ledger"
 )
 
 // Asking is what the settings of all steps that ask a model about two pictures have in common. Embed it in a Config:
@@ -107,39 +103,16 @@ func ValidateAspects(section string, aspects []string, of func(aspect string) er
 	return errors.Join(errs...)
 }
 
-// A Desk is what the DoFns have in common that ask about each element: who is asked, the
-// elements at work, and what is counted. Embed it in a DoFn as an unexported field; it belongs to one bundle at a
-// time.
+// A Desk is what the DoFns have in common that ask about each element: the elements at work, what is counted, and who is
+// asked. Embed it in a DoFn as an unexported field; it belongs to one bundle at a time.
 type Desk[I, O any] struct {
+	async.Counted[I, O]
 	// Asker is there after Open.
 	Asker *Asker
-	Tally ledger.Tally
-
-	bundle async.Bundle[I, O]
 }
 
 // Open opens who is asked: call it in Setup.
 func (d *Desk[I, O]) Open(ctx context.Context, a Asking) (err error) {
 	d.Asker, err = openAsker(ctx, a)
 	return err
-}
-
-// Start begins a bundle in which call is made for each element, for at most inFlight at once.
-func (d *Desk[I, O]) Start(ctx context.Context, inFlight int, call func(context.Context, I) (O, error)) {
-	d.Tally.Reset()
-	d.bundle.Start(ctx, inFlight, call)
-}
-
-// Submit is that of async.Bundle.
-func (d *Desk[I, O]) Submit(t beam.EventTime, in I, take func(beam.EventTime, O)) error {
-	return d.bundle.Submit(t, in, take)
-}
-
-// Finish waits for what is at work and emits what was counted: call it in FinishBundle.
-func (d *Desk[I, O]) Finish(take func(beam.EventTime, O), counts func(schemas.Count)) error {
-	if err := d.bundle.Finish(take); err != nil {
-		return err
-	}
-	d.Tally.Flush(counts)
-	return nil
 }

@@ -151,28 +151,15 @@ func slate(raw string, candidates ...string) schemas.Slate {
 
 func sha(text string) string { return schemas.PromptID(text) + schemas.PromptID(text+"!") }
 
-type rows struct {
-	Slates   []schemas.Slate
-	Rejected []schemas.Rejected
-	Counts   []schemas.Count
-}
+type rows = transformtest.Rows[schemas.Slate]
 
-func run(t testing.TB, cfg judge.Config, in []schemas.Slate) (rows, error) {
-	t.Helper()
+func run(cfg judge.Config, in []schemas.Slate) (rows, error) {
 	for _, s := range in {
 		for _, c := range s.Candidates {
 			theCritic.candidates.Store(c.Image.SHA256, c)
 		}
 	}
-	p, s := beam.NewPipelineWithRoot()
-	slates, rejected, counts := judge.Score(s, cfg, beam.Reshuffle(s, beam.CreateList(s, in)))
-	gotSlates := transformtest.Collect[schemas.Slate](s, slates)
-	gotRejected := transformtest.Collect[schemas.Rejected](s, rejected)
-	gotCounts := transformtest.Collect[schemas.Count](s, counts)
-	if err := ptest.Run(p); err != nil {
-		return rows{}, err
-	}
-	return rows{gotSlates(), gotRejected(), ledger.Sum(gotCounts())}, nil
+	return transformtest.Run[schemas.Slate](judge.Score, cfg, in)
 }
 
 func TestScore(t *testing.T) {
@@ -204,15 +191,15 @@ func TestScore(t *testing.T) {
 	} {
 		t.Run(tt.text, func(t *testing.T) {
 			in := slate("cat", tt.text, "")
-			got, err := run(t, config(t), []schemas.Slate{in})
+			got, err := run(config(t), []schemas.Slate{in})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(got.Slates) != 1 {
-				t.Fatalf("%d slates", len(got.Slates))
+			if len(got.Rows) != 1 {
+				t.Fatalf("%d slates", len(got.Rows))
 			}
 			byAspect := map[string][]string{}
-			for _, j := range got.Slates[0].Judgments {
+			for _, j := range got.Rows[0].Judgments {
 				line := fmt.Sprintf("%d: %v %v @%d", j.Sample, j.Score1, j.Score2, j.Attempt)
 				if j.Decimal {
 					line += " decimal"
@@ -277,7 +264,7 @@ func TestRequest(t *testing.T) {
 	}
 	theCritic.read.Store(&st)
 	defer theCritic.read.Store(nil)
-	if _, err := run(t, cfg, []schemas.Slate{in}); err != nil {
+	if _, err := run(cfg, []schemas.Slate{in}); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range judge.Aspects() {
@@ -323,12 +310,12 @@ func manySlates() []schemas.Slate {
 }
 
 func TestLedger(t *testing.T) {
-	got, err := run(t, config(t), manySlates())
+	got, err := run(config(t), manySlates())
 	if err != nil {
 		t.Fatal(err)
 	}
-	written := map[string]int64{"rejected": int64(len(got.Rejected)), "prompts": int64(len(got.Slates))}
-	for _, s := range got.Slates {
+	written := map[string]int64{"rejected": int64(len(got.Rejected)), "prompts": int64(len(got.Rows))}
+	for _, s := range got.Rows {
 		written["judgments"] += int64(len(s.Judgments))
 		for _, c := range s.Candidates {
 			if c.Image.SHA256 != "" {
@@ -358,61 +345,20 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// The rows do not depend on the order of the slates, the number in flight, or what the log holds.
 func TestDeterminism(t *testing.T) {
-	in := manySlates()
-	cfg := config(t)
-	want, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked := theCritic.calls.Load()
-	again, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want.Slates, again.Slates); d != "" {
-		t.Error("from the log:", d)
-	}
-	if n := theCritic.calls.Load() - asked; n != 6 { // three rejected, three unavailable
-		t.Errorf("%d calls when all answers are in the log, want 6", n)
-	}
-	slices.Reverse(in)
-	other := config(t)
-	other.InFlight = 1
-	got, err := run(t, other, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error("one at a time, in reverse:", d)
-	}
+	transformtest.Deterministic(t, run, config(t), manySlates(), &theCritic.calls, 6) // three rejected, three unavailable
 }
 
 func TestExtraAttempts(t *testing.T) {
-	cfg := config(t)
-	in := []schemas.Slate{slate("cat", "range 3")}
-	before, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked := theCritic.calls.Load()
-	cfg.ExtraAttempts = 1
-	after, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(before.Rejected) != 1 || len(after.Rejected) != 0 || len(after.Slates[0].Judgments) != 9 {
+	before, after := transformtest.ExtraAttempts(t, run, config(t), []schemas.Slate{slate("cat", "range 3")}, &theCritic.calls, 1)
+	if len(before.Rejected) != 1 || len(after.Rows[0].Judgments) != 9 {
 		t.Errorf("before %+v, after %+v", before, after)
-	}
-	if n := theCritic.calls.Load() - asked; n != 1 {
-		t.Errorf("%d calls, want 1", n)
 	}
 }
 
 func TestFailsBundle(t *testing.T) {
 	for text, want := range map[string]string{"misconfigured 1": "misconfigured", "unknown 1": "disk full"} {
-		_, err := run(t, config(t), []schemas.Slate{slate("cat", "good", text)})
+		_, err := run(config(t), []schemas.Slate{slate("cat", "good", text)})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), schemas.PromptID("cat")) {
 			t.Errorf("%s: error %v", text, err)
 		}

@@ -6,9 +6,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/google/go-cmp/cmp"
 
@@ -25,9 +25,13 @@ func TestMain(m *testing.M) { ptest.Main(m) }
 // examiner finds the answer about the pictures that it is shown better, or does what the prompt's last word says.
 type examiner struct{}
 
+// calls counts what the examiner and the critic are asked.
+var calls atomic.Int64
+
 func (examiner) Info() model.Info { return model.Info{Name: "examiner", Weights: "examiner"} }
 
 func (examiner) Chat(_ context.Context, req model.ChatRequest) (model.ChatResponse, error) {
+	calls.Add(1)
 	parts := req.Messages[0].Parts
 	text := parts[4].Text
 	a, b := strings.Index(text, "about "+parts[1].Picture.SHA256), strings.Index(text, "\nAnswer B:")
@@ -78,20 +82,27 @@ func config(t testing.TB) judgment.Config {
 	return cfg
 }
 
-func TestScore(t *testing.T) {
-	var pairs []judgment.Pair
+func run(cfg judgment.Config, in []judgment.Pair) (transformtest.Rows[judgment.Item], error) {
+	return transformtest.Run[judgment.Item](judgment.Score, cfg, in)
+}
+
+func everyPair() (pairs []judgment.Pair) {
 	for i, script := range []string{"right", "right", "right", "right", "right", "right", "worse", "equal", "cut", "down", "refusal"} {
 		pairs = append(pairs, judgment.Pair{Standard: item(i, fmt.Sprint(i, " ", script)), Irrelevant: item(i+100, fmt.Sprint("other ", i))})
 	}
-	p, s := beam.NewPipelineWithRoot()
-	items, rejected, counts := judgment.Score(s, config(t), beam.Reshuffle(s, beam.CreateList(s, pairs)))
-	gotItems := transformtest.Collect[judgment.Item](s, items)
-	gotRejected := transformtest.Collect[schemas.Rejected](s, rejected)
-	gotCounts := transformtest.Collect[schemas.Count](s, counts)
-	if err := ptest.Run(p); err != nil {
+	return pairs
+}
+
+func TestDeterminism(t *testing.T) {
+	transformtest.Deterministic(t, run, config(t), everyPair(), &calls, 1) // who is down
+}
+
+func TestScore(t *testing.T) {
+	got, err := run(config(t), everyPair())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := ledger.Check(gotCounts(), nil, []string{"judgment.in = 11", "judgment.out = 6", "judgment.filtered = 2", "judgment.dead = 3"}); err != nil {
+	if err := ledger.Check(got.Counts, nil, []string{"judgment.in = 11", "judgment.out = 6", "judgment.filtered = 2", "judgment.dead = 3"}); err != nil {
 		t.Error(err)
 	}
 	for _, want := range []schemas.Count{
@@ -101,12 +112,12 @@ func TestScore(t *testing.T) {
 		{Stage: judgment.Stage, Outcome: schemas.Dead, Reason: "unavailable", N: 1},
 		{Stage: judgment.Stage, Outcome: schemas.Dead, Reason: "refusal", N: 1},
 	} {
-		if !slices.Contains(ledger.Sum(gotCounts()), want) {
-			t.Errorf("no %+v in %+v", want, gotCounts())
+		if !slices.Contains(got.Counts, want) {
+			t.Errorf("no %+v in %+v", want, got.Counts)
 		}
 	}
 	places := map[string]int{}
-	for _, it := range gotItems() {
+	for _, it := range got.Rows {
 		places[it.Standard]++
 		if err := it.Validate(); err != nil {
 			t.Error(err)
@@ -120,7 +131,7 @@ func TestScore(t *testing.T) {
 	if places[schemas.AnswerA] == 0 || places[schemas.AnswerB] == 0 {
 		t.Errorf("the standard answer stands at %v", places)
 	}
-	for _, r := range gotRejected() {
+	for _, r := range got.Rejected {
 		if !strings.Contains(r.Payload, r.Key) || !strings.Contains(r.Payload, "irrelevant_id") {
 			t.Errorf("dead letter %+v", r)
 		}

@@ -24,6 +24,7 @@ type critic struct{}
 func (critic) Info() model.Info { return model.Info{Name: "critic", Weights: "critic"} }
 
 func (critic) Chat(_ context.Context, req model.ChatRequest) (model.ChatResponse, error) {
+	calls.Add(1)
 	text := req.Messages[0].Parts[4].Text
 	first, second := 4, 1
 	answer := model.Answer{Finish: model.FinishStop}
@@ -45,9 +46,8 @@ func init() {
 	model.Register("test-critic", model.Backend{Chat: func(context.Context, model.Spec) (model.Chat, error) { return critic{}, nil }})
 }
 
-// Answers that agree with what people said are standard answers, and each meets one about other pictures.
-func TestOwn(t *testing.T) {
-	var facts []schemas.Fact
+// saidFacts are facts about which the critic says what their prompts say.
+func saidFacts() (facts []schemas.Fact) {
 	add := func(says, preference string) {
 		it := item(len(facts), fmt.Sprintf("picture %d says %s", len(facts), says))
 		facts = append(facts, schemas.Fact{
@@ -64,12 +64,27 @@ func TestOwn(t *testing.T) {
 	add("equal", schemas.First)
 	add("nothing", schemas.Second)
 	add("first", schemas.Tie)
+	return facts
+}
 
+func ownConfig(t testing.TB) judgment.Config {
 	cfg := config(t)
 	cfg.Model = model.Spec{Backend: "test-critic"}
 	cfg.Aspects = []string{schemas.Pick, schemas.Alignment}
+	return cfg
+}
+
+func TestOwnIsDeterministic(t *testing.T) {
+	transformtest.Deterministic(t, func(cfg judgment.Config, in []schemas.Fact) (transformtest.Rows[teacher.Item], error) {
+		return transformtest.Run[teacher.Item](transformtest.NoneDead(judgment.Own), cfg, in)
+	}, ownConfig(t), saidFacts(), &calls, 0)
+}
+
+// Answers that agree with what people said are standard answers, and each meets one about other pictures.
+func TestOwn(t *testing.T) {
+	cfg := ownConfig(t)
 	p, s := beam.NewPipelineWithRoot()
-	items, n1 := judgment.Own(s, cfg, beam.Reshuffle(s, beam.CreateList(s, facts)))
+	items, n1 := judgment.Own(s, cfg, beam.Reshuffle(s, beam.CreateList(s, saidFacts())))
 	pairs, n2 := judgment.PairsOf(s, cfg.Seed, items)
 	gotItems, gotPairs := transformtest.Collect[teacher.Item](s, items), transformtest.Collect[judgment.Pair](s, pairs)
 	gotCounts := transformtest.Collect[schemas.Count](s, beam.Flatten(s, n1, n2))

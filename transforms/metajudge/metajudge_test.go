@@ -13,9 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/google/go-cmp/cmp"
 
@@ -39,12 +39,16 @@ func init() {
 // WORD" makes it fail as the word says, one "worth WORD, favour 0" only where it is Answer A.
 type critic struct{}
 
-// asked has the questions that were asked before.
-var asked sync.Map
+var (
+	// asked has the questions that were asked before.
+	asked sync.Map
+	calls atomic.Int64
+)
 
 func (critic) Info() model.Info { return model.Info{Name: "critic", Weights: "critic-weights"} }
 
 func (critic) Chat(ctx context.Context, req model.ChatRequest) (model.ChatResponse, error) {
+	calls.Add(1)
 	for i, want := range map[int]bool{1: true, 3: false} { // Image 1 is the raw prompt's
 		data, err := req.Messages[0].Parts[i].Picture.Bytes(ctx)
 		if err != nil {
@@ -98,8 +102,13 @@ type world struct {
 	store store.Store
 }
 
+// newWorld is one in which nothing was asked.
 func newWorld(t testing.TB) world {
-	cache := transformtest.Cache(t)
+	asked.Clear()
+	return openWorld(t, transformtest.Cache(t))
+}
+
+func openWorld(t testing.TB, cache string) world {
 	st, err := store.Open(t.Context(), cache)
 	if err != nil {
 		t.Fatal(err)
@@ -152,24 +161,14 @@ func (w world) config() metajudge.Config {
 	return cfg
 }
 
-type rows struct {
-	pairs    []schemas.VisionPreferencePair
-	rejected []schemas.Rejected
-	counts   []schemas.Count
-}
+type rows = transformtest.Rows[schemas.VisionPreferencePair]
 
 func run(cfg metajudge.Config, in []schemas.Slate) (rows, error) {
-	p, s := beam.NewPipelineWithRoot()
-	pairs, rejected, counts := metajudge.Pairs(s, cfg, beam.Reshuffle(s, beam.CreateList(s, in)))
-	gotPairs := transformtest.Collect[schemas.VisionPreferencePair](s, pairs)
-	gotRejected := transformtest.Collect[schemas.Rejected](s, rejected)
-	gotCounts := transformtest.Collect[schemas.Count](s, counts)
-	err := ptest.Run(p)
-	return rows{gotPairs(), gotRejected(), ledger.Sum(gotCounts())}, err
+	return transformtest.Run[schemas.VisionPreferencePair](metajudge.Pairs, cfg, in)
 }
 
-func (r rows) count(stage, outcome, reason string) int64 {
-	for _, c := range r.counts {
+func count(counts []schemas.Count, stage, outcome, reason string) int64 {
+	for _, c := range counts {
 		if c.Stage == stage && c.Outcome == outcome && c.Reason == reason {
 			return c.N
 		}
@@ -239,25 +238,25 @@ func TestPairs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			equations := append(tt.ledger, "meta_choice.in = 1", "meta_pair.in = meta_choice.out", fmt.Sprintf("meta_pair.out = %d", len(got.pairs)), fmt.Sprintf("*.dead = %d", len(got.rejected)))
-			if err := ledger.Check(got.counts, nil, equations); err != nil {
+			equations := append(tt.ledger, "meta_choice.in = 1", "meta_pair.in = meta_choice.out", fmt.Sprintf("meta_pair.out = %d", len(got.Rows)), fmt.Sprintf("*.dead = %d", len(got.Rejected)))
+			if err := ledger.Check(got.Counts, nil, equations); err != nil {
 				t.Error(err)
 			}
-			if n := got.count(metajudge.Stage, schemas.Used, "calls"); n != tt.calls {
+			if n := count(got.Counts, metajudge.Stage, schemas.Used, "calls"); n != tt.calls {
 				t.Errorf("%d calls, want %d", n, tt.calls)
 			}
-			if n := got.count(metajudge.StagePairs, schemas.Used, metajudge.Flipped); n != tt.flipped {
+			if n := count(got.Counts, metajudge.StagePairs, schemas.Used, metajudge.Flipped); n != tt.flipped {
 				t.Errorf("%d flipped, want %d", n, tt.flipped)
 			}
 			pair := ""
-			for _, p := range got.pairs {
+			for _, p := range got.Rows {
 				pair = w.check(t, in, p)
 			}
-			if pair != tt.pair || len(got.pairs) > 1 {
-				t.Errorf("pair %q of %d, want %q", pair, len(got.pairs), tt.pair)
+			if pair != tt.pair || len(got.Rows) > 1 {
+				t.Errorf("pair %q of %d, want %q", pair, len(got.Rows), tt.pair)
 			}
 			var dead []string
-			for _, r := range got.rejected {
+			for _, r := range got.Rejected {
 				dead = append(dead, fmt.Sprint(r.Reason, " ", r.Attempts))
 				var payload schemas.Prompt
 				if err := json.Unmarshal([]byte(r.Payload), &payload); err != nil || payload != in.Prompt || !strings.HasPrefix(r.Key, in.Candidates[0].ID+"/aesthetic") {
@@ -306,6 +305,31 @@ func (w world) check(t *testing.T, in schemas.Slate, p schemas.VisionPreferenceP
 	return fmt.Sprintf("%d over %d: %v %v", chosen.Sample, rejected.Sample, p.ChosenScore, p.RejectedScore)
 }
 
+func TestDeterminism(t *testing.T) {
+	w := newWorld(t)
+	var in []schemas.Slate
+	for i, said := range [][]string{answers("3", "5", "1"), answers("4", "4"), answers("3, favour 2", "4, favour 1"), answers("cut", "5"), answers("down", "5"), nil} {
+		in = append(in, w.slate(fmt.Sprint("prompt ", i), said, answers("2", "4")))
+	}
+	// Both orders on both aspects are asked about again with the one who is down.
+	transformtest.Deterministic(t, func(cfg metajudge.Config, in []schemas.Slate) (rows, error) {
+		for n := range 3 {
+			openWorld(t, cfg.Cache).picture(n)
+		}
+		return run(cfg, in)
+	}, w.config(), in, &calls, 4)
+}
+
+func TestExtraAttempts(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config()
+	cfg.Retries, cfg.Aspects = 0, []string{schemas.Pick}
+	before, after := transformtest.ExtraAttempts(t, run, cfg, []schemas.Slate{w.slate("a stubborn cat", answers("mends", "5"))}, &calls, 2)
+	if len(before.Rejected) != 3 || len(after.Rows) != 1 { // two verdicts and the pair
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}
+
 // A model that refuses its user is the world's fault, not a record's.
 func TestForbidden(t *testing.T) {
 	w := newWorld(t)
@@ -331,15 +355,15 @@ func TestChoice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := ledger.Check(got.counts, nil, []string{fmt.Sprintf("meta_choice.in = %d", of), "metajudge.in = 2*meta_choice.out"}); err != nil {
+		if err := ledger.Check(got.Counts, nil, []string{fmt.Sprintf("meta_choice.in = %d", of), "metajudge.in = 2*meta_choice.out"}); err != nil {
 			t.Error(err)
 		}
-		n := float64(len(got.pairs))
+		n := float64(len(got.Rows))
 		if math.Abs(n-float64(asked)) > 3*math.Sqrt(float64(asked)) || asked == of && n != float64(of) {
 			t.Errorf("%v pairs, asked for %d", n, asked)
 		}
 		now, aspects, ids := map[string]bool{}, map[string]float64{}, map[string]bool{}
-		for _, p := range got.pairs {
+		for _, p := range got.Rows {
 			now[p.ChosenID], ids[p.ID] = true, true
 			aspects[p.Prompt[0].Content[:40]]++
 		}
@@ -353,10 +377,10 @@ func TestChoice(t *testing.T) {
 				t.Errorf("%s is no longer among %d", id, asked)
 			}
 		}
-		if len(ids) != len(got.pairs) || asked > 0 && len(aspects) != 2 {
-			t.Errorf("%d ids of %d pairs, %d aspects", len(ids), len(got.pairs), len(aspects))
+		if len(ids) != len(got.Rows) || asked > 0 && len(aspects) != 2 {
+			t.Errorf("%d ids of %d pairs, %d aspects", len(ids), len(got.Rows), len(aspects))
 		}
-		if hits := got.count(metajudge.Stage, schemas.Used, "cache_hits"); hits != int64(2*len(before)) {
+		if hits := count(got.Counts, metajudge.Stage, schemas.Used, "cache_hits"); hits != int64(2*len(before)) {
 			t.Errorf("%d answers from the log, want %d", hits, 2*len(before))
 		}
 		before = now

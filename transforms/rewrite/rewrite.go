@@ -22,7 +22,6 @@ import (
 	"github.com/promptmill/promptmill/model/responselog"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
-	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
@@ -122,8 +121,7 @@ type rewriteFn struct {
 	Config Config
 
 	policy model.Chat
-	bundle async.Bundle[schemas.Prompt, sampled]
-	tally  ledger.Tally
+	bundle async.Counted[schemas.Prompt, sampled]
 }
 
 func (fn *rewriteFn) Setup(ctx context.Context) error {
@@ -140,7 +138,6 @@ func (fn *rewriteFn) Setup(ctx context.Context) error {
 }
 
 func (fn *rewriteFn) StartBundle(ctx context.Context, _ func(beam.EventTime, schemas.Slate), _ func(schemas.Rejected), _ func(schemas.Count)) {
-	fn.tally.Reset()
 	fn.bundle.Start(ctx, fn.Config.InFlight, fn.sample)
 }
 
@@ -149,22 +146,18 @@ func (fn *rewriteFn) ProcessElement(_ context.Context, t beam.EventTime, p schem
 }
 
 func (fn *rewriteFn) FinishBundle(_ context.Context, slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected), counts func(schemas.Count)) error {
-	if err := fn.bundle.Finish(fn.take(slates, rejected)); err != nil {
-		return err
-	}
-	fn.tally.Flush(counts)
-	return nil
+	return fn.bundle.Finish(fn.take(slates, rejected), counts)
 }
 
 // take emits and counts what was sampled for one prompt; it runs on the bundle's goroutine.
 func (fn *rewriteFn) take(slates func(beam.EventTime, schemas.Slate), rejected func(schemas.Rejected)) func(beam.EventTime, sampled) {
 	return func(t beam.EventTime, r sampled) {
-		fn.tally.In(Stage, fn.Config.Candidates)
-		fn.tally.Out(Stage, len(r.slate.Candidates))
-		fn.tally.Filtered(Stage, Duplicate, r.duplicates)
-		fn.tally.Spent(Stage, r.usage)
+		fn.bundle.Tally.In(Stage, fn.Config.Candidates)
+		fn.bundle.Tally.Out(Stage, len(r.slate.Candidates))
+		fn.bundle.Tally.Filtered(Stage, Duplicate, r.duplicates)
+		fn.bundle.Tally.Spent(Stage, r.usage)
 		for _, dead := range r.dead {
-			fn.tally.Dead(Stage, dead.Reason, 1)
+			fn.bundle.Tally.Dead(Stage, dead.Reason, 1)
 			rejected(dead)
 		}
 		slates(t, r.slate)

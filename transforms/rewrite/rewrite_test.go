@@ -123,23 +123,10 @@ func prompts(texts ...string) []schemas.Prompt {
 	return out
 }
 
-type rows struct {
-	Slates   []schemas.Slate
-	Rejected []schemas.Rejected
-	Counts   []schemas.Count
-}
+type rows = transformtest.Rows[schemas.Slate]
 
-func run(t testing.TB, cfg rewrite.Config, in []schemas.Prompt) (rows, error) {
-	t.Helper()
-	p, s := beam.NewPipelineWithRoot()
-	slates, rejected, counts := rewrite.Sample(s, cfg, beam.Reshuffle(s, beam.CreateList(s, in)))
-	gotSlates := transformtest.Collect[schemas.Slate](s, slates)
-	gotRejected := transformtest.Collect[schemas.Rejected](s, rejected)
-	gotCounts := transformtest.Collect[schemas.Count](s, counts)
-	if err := ptest.Run(p); err != nil {
-		return rows{}, err
-	}
-	return rows{gotSlates(), gotRejected(), ledger.Sum(gotCounts())}, nil
+func run(cfg rewrite.Config, in []schemas.Prompt) (rows, error) {
+	return transformtest.Run[schemas.Slate](rewrite.Sample, cfg, in)
 }
 
 func TestSample(t *testing.T) {
@@ -169,15 +156,15 @@ func TestSample(t *testing.T) {
 				want[i] = strings.Replace(want[i], "good, 1 and 1", "good, 1 and 0", 1)
 			}
 			in := prompts(tt.prompt)
-			got, err := run(t, config(t), in)
+			got, err := run(config(t), in)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(got.Slates) != 1 || got.Slates[0].Prompt != in[0] {
-				t.Fatalf("slates %+v", got.Slates)
+			if len(got.Rows) != 1 || got.Rows[0].Prompt != in[0] {
+				t.Fatalf("slates %+v", got.Rows)
 			}
 			var candidates, dead []string
-			for _, c := range got.Slates[0].Candidates {
+			for _, c := range got.Rows[0].Candidates {
 				candidates = append(candidates, fmt.Sprint(c.Index, " ", c.Text))
 				if c.Policy != "policy-weights" || c.ID != schemas.CandidateID(in[0].ID, c.Text) || c.PromptID != in[0].ID {
 					t.Errorf("candidate %+v", c)
@@ -210,12 +197,12 @@ func TestSample(t *testing.T) {
 func TestContinues(t *testing.T) {
 	cfg := config(t)
 	cfg.Continues = ", "
-	got, err := run(t, cfg, prompts("twins", "empty"))
+	got, err := run(cfg, prompts("twins", "empty"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var texts []string
-	for _, s := range got.Slates {
+	for _, s := range got.Rows {
 		for _, c := range s.Candidates {
 			texts = append(texts, c.Text)
 		}
@@ -226,7 +213,7 @@ func TestContinues(t *testing.T) {
 		t.Error(d)
 	}
 	cfg.MaxClipTokens = rewrite.ClipTokens("twins, twin 0") - 1
-	if got, err = run(t, cfg, prompts("twins")); err != nil || len(got.Rejected) != cfg.Candidates || got.Rejected[0].Reason != "too_long" {
+	if got, err = run(cfg, prompts("twins")); err != nil || len(got.Rejected) != cfg.Candidates || got.Rejected[0].Reason != "too_long" {
 		t.Errorf("one token too many: %+v, %v", got.Rejected, err)
 	}
 }
@@ -241,12 +228,12 @@ func everyPrompt() []schemas.Prompt {
 }
 
 func TestLedger(t *testing.T) {
-	got, err := run(t, config(t), everyPrompt())
+	got, err := run(config(t), everyPrompt())
 	if err != nil {
 		t.Fatal(err)
 	}
-	written := map[string]int64{"rejected": int64(len(got.Rejected)), "prompts": int64(len(got.Slates))}
-	for _, s := range got.Slates {
+	written := map[string]int64{"rejected": int64(len(got.Rejected)), "prompts": int64(len(got.Rows))}
+	for _, s := range got.Rows {
 		written["candidates"] += int64(len(s.Candidates))
 	}
 	if err := ledger.Check(got.Counts, written, []string{
@@ -268,58 +255,16 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// The rows do not depend on the order of the prompts, the number in flight, or what the log holds.
 func TestDeterminism(t *testing.T) {
-	in := everyPrompt()
-	cfg := config(t)
-	want, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked := thePolicy.calls.Load()
-	again, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want.Slates, again.Slates); d != "" {
-		t.Error("from the log:", d)
-	}
 	// Only what was no answer is asked again: rejected, down, and down later.
-	if n := thePolicy.calls.Load() - asked; n != 3 {
-		t.Errorf("%d calls when all answers are in the log, want 3", n)
-	}
-	slices.Reverse(in)
-	other := config(t)
-	other.InFlight = 1
-	got, err := run(t, other, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error("one at a time, in reverse:", d)
-	}
+	transformtest.Deterministic(t, run, config(t), everyPrompt(), &thePolicy.calls, 3)
 }
 
-// More attempts bring back what died, and ask only new seeds.
 func TestExtraAttempts(t *testing.T) {
 	scripts["stubborn"] = first(3, "I'm sorry, I cannot help with that.")
-	cfg := config(t)
-	in := prompts("stubborn")
-	before, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked := thePolicy.calls.Load()
-	cfg.ExtraAttempts = 1
-	after, err := run(t, cfg, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(before.Rejected) != 1 || len(after.Rejected) != 0 || len(after.Slates[0].Candidates) != 4 {
+	before, after := transformtest.ExtraAttempts(t, run, config(t), prompts("stubborn"), &thePolicy.calls, 1)
+	if len(before.Rejected) != 1 || len(after.Rows[0].Candidates) != 4 {
 		t.Errorf("before %+v, after %+v", before, after)
-	}
-	if n := thePolicy.calls.Load() - asked; n != 1 {
-		t.Errorf("%d calls, want 1", n)
 	}
 }
 
@@ -327,7 +272,7 @@ func TestFailsBundle(t *testing.T) {
 	for prompt, want := range map[string]string{
 		"misconfigured": "misconfigured", "unknown error": "disk full", "short": "gave 0 answers", "panics": "out of tokens",
 	} {
-		_, err := run(t, config(t), prompts("plain", prompt))
+		_, err := run(config(t), prompts("plain", prompt))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v", prompt, err)
 		}

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/google/go-cmp/cmp"
 
@@ -135,27 +134,18 @@ func config(t testing.TB) teacher.Config {
 	return cfg
 }
 
-type rows struct {
-	Items    []teacher.Item
-	Rejected []schemas.Rejected
-	Counts   []schemas.Count
-}
+type rows = transformtest.Rows[teacher.Item]
 
 func run(t testing.TB, cfg teacher.Config, in ...schemas.Fact) (rows, error) {
 	t.Helper()
-	p, s := beam.NewPipelineWithRoot()
-	items, rejected, counts := teacher.Teach(s, cfg, beam.Reshuffle(s, beam.CreateList(s, in)))
-	gotItems := transformtest.Collect[teacher.Item](s, items)
-	gotRejected := transformtest.Collect[schemas.Rejected](s, rejected)
-	gotCounts := transformtest.Collect[schemas.Count](s, counts)
-	if err := ptest.Run(p); err != nil {
-		return rows{}, err
+	got, err := transformtest.Run[teacher.Item](teacher.Teach, cfg, in)
+	if err != nil {
+		return got, err
 	}
-	got := rows{gotItems(), gotRejected(), ledger.Sum(gotCounts())}
 	if err := ledger.Check(got.Counts, nil, nil); err != nil {
 		t.Error(err)
 	}
-	for _, it := range got.Items {
+	for _, it := range got.Rows {
 		if err := it.Validate(); err != nil {
 			t.Error(err)
 		}
@@ -206,10 +196,10 @@ func TestFates(t *testing.T) {
 			if n := ledger.Total(got.Counts, teacher.StageAnswers, schemas.In); n != int64(tt.asked) {
 				t.Errorf("%d answers asked for, want %d", n, tt.asked)
 			}
-			if (len(got.Items) == 1) != (tt.outcome == schemas.Out) || (len(got.Rejected) == 1) != (tt.outcome == schemas.Dead) {
-				t.Errorf("%d items, %d dead letters", len(got.Items), len(got.Rejected))
+			if (len(got.Rows) == 1) != (tt.outcome == schemas.Out) || (len(got.Rejected) == 1) != (tt.outcome == schemas.Dead) {
+				t.Errorf("%d items, %d dead letters", len(got.Rows), len(got.Rejected))
 			}
-			for _, it := range got.Items {
+			for _, it := range got.Rows {
 				if it.FactID != f.ID || it.Preference != tt.preference || it.FactSource != f.FactSource || it.Prompt != f.Prompt {
 					t.Errorf("item %+v", it)
 				}
@@ -250,15 +240,15 @@ func TestAcceptanceRate(t *testing.T) {
 		}
 		asked, kept = asked+a.Asked, kept+a.Kept
 	}
-	if kept != int64(len(got.Items)) || asked-kept != r.Left[teacher.Contradicts] {
-		t.Errorf("%d of %d kept, %d items, %+v left", kept, asked, len(got.Items), r.Left)
+	if kept != int64(len(got.Rows)) || asked-kept != r.Left[teacher.Contradicts] {
+		t.Errorf("%d of %d kept, %d items, %+v left", kept, asked, len(got.Rows), r.Left)
 	}
 	// Of the facts, all but (1-q)^3 are kept.
 	want := 1 - (1-q)*(1-q)*(1-q)
-	if rate := float64(len(got.Items)) / 600; math.Abs(rate-want) > 4*math.Sqrt(want*(1-want)/600) {
+	if rate := float64(len(got.Rows)) / 600; math.Abs(rate-want) > 4*math.Sqrt(want*(1-want)/600) {
 		t.Errorf("%v of the facts are kept, want %v", rate, want)
 	}
-	for _, it := range got.Items {
+	for _, it := range got.Rows {
 		first := it.Score1 > it.Score2
 		if it.Order == schemas.Swapped {
 			first = it.Score2 > it.Score1
@@ -284,30 +274,13 @@ func TestBias(t *testing.T) {
 	}
 }
 
-// A second run asks nothing and gives the same rows, at any parallelism.
-func TestRerun(t *testing.T) {
-	cfg := config(t)
+func TestDeterminism(t *testing.T) {
 	var in []schemas.Fact
 	for i := range 30 {
 		in = append(in, fact(fmt.Sprintf("rerun %d chance", i), schemas.First))
 	}
-	first, err := run(t, cfg, in...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := thePupil.calls.Load()
-	slices.Reverse(in)
-	cfg.InFlight = 1
-	second, err := run(t, cfg, in...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := thePupil.calls.Load() - before; n != 0 {
-		t.Errorf("the second run made %d calls", n)
-	}
-	if d := cmp.Diff(first.Items, second.Items); d != "" {
-		t.Error(d)
-	}
+	checked := func(cfg teacher.Config, in []schemas.Fact) (rows, error) { return run(t, cfg, in...) }
+	transformtest.Deterministic(t, checked, config(t), in, &thePupil.calls, 0)
 }
 
 func TestBrokenTeacherFailsTheBundle(t *testing.T) {

@@ -1,6 +1,7 @@
 // Package transformtest is what the tests of transforms share: Collect looks at all rows of a PCollection,
-// where passert can only compare them with rows known beforehand, Cache is a folder for a response log, and
-// RoundTrip takes a Config to a worker and back.
+// where passert can only compare them with rows known beforehand, and Run at all that comes out of a transform.
+// Deterministic and ExtraAttempts are the conformance suite of the steps that ask a model. Cache is a folder for a
+// response log, and RoundTrip takes a Config to a worker and back.
 package transformtest
 
 import (
