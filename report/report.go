@@ -109,13 +109,7 @@ func Preference(ctx context.Context, w io.Writer, st, cache store.Store, m snaps
 }
 
 func rows[T schemas.Row](ctx context.Context, st store.Store, m snapshot.Manifest, config string, fn func(T) error) error {
-	var shards []schemas.Shard
-	for _, s := range m.Shards {
-		if s.Config == config {
-			shards = append(shards, s)
-		}
-	}
-	if err := parquetio.Rows(ctx, st, shards, fn); err != nil {
+	if err := parquetio.Rows(ctx, st, schemas.ShardsOf(m.Shards, config), fn); err != nil {
 		return fmt.Errorf("report: read %s of run %s: %w", config, m.RunID, err)
 	}
 	return nil

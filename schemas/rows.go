@@ -224,3 +224,14 @@ type Shard struct {
 	// Schema is the hex SHA-256 of the Parquet schema's text.
 	Schema string `json:"schema"`
 }
+
+// ShardsOf are those of the shards that belong to one configuration, in their order.
+func ShardsOf(shards []Shard, config string) []Shard {
+	var out []Shard
+	for _, s := range shards {
+		if s.Config == config {
+			out = append(out, s)
+		}
+	}
+	return out
+}

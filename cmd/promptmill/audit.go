@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/pipelines/audit"
 	"github.com/promptmill/promptmill/pipelines/evaluation"
 	"github.com/promptmill/promptmill/pipelines/preference"
+	"github.com/promptmill/promptmill/schemas"
 	report "github.com/promptmill/promptmill/transforms/audit"
 	"github.com/promptmill/promptmill/transforms/judge"
 	"github.com/promptmill/promptmill/transforms/snapshot"
@@ -62,7 +63,7 @@ func (j *job) audit(ctx context.Context, version string, answers int64) error {
 		}
 		h = j.header(set, j.runID(set, of.RunID, of.Digest))
 		h.Parents = []snapshot.Parent{{Set: of.Set, RunID: of.RunID, Digest: of.Digest}}
-		c.Judgments, total = shardsOf(of.Shards, preference.Judgments), of.Rows[preference.Judgments]
+		c.Judgments, total = schemas.ShardsOf(of.Shards, preference.Judgments), of.Rows[preference.Judgments]
 	} else {
 		parts := j.recipe.Audit.Facts
 		files, err := evaluation.Digest(ctx, "audit.facts", parts)
@@ -78,7 +79,7 @@ func (j *job) audit(ctx context.Context, version string, answers int64) error {
 			}
 			parents = append(parents, snapshot.Parent{Set: e.Set, RunID: e.RunID, Digest: e.Digest})
 			decides = append(decides, answers, parents)
-			c.Answers, c.AnswerRows = shardsOf(e.Shards, evaluation.Items), answers
+			c.Answers, c.AnswerRows = schemas.ShardsOf(e.Shards, evaluation.Items), answers
 			total += 2 * min(answers, e.Rows[evaluation.Items])
 		}
 		h = j.header(set, j.runID(decides...))

@@ -65,16 +65,6 @@ func promptLines(n int) string {
 	return b.String()
 }
 
-func serve(t *testing.T, c fakeserver.Config) *fakeserver.Server {
-	t.Helper()
-	s, err := fakeserver.Start(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
 func openStore(t *testing.T, dir string) store.Store {
 	t.Helper()
 	st, err := store.Open(t.Context(), dir)
@@ -209,7 +199,7 @@ func read(t *testing.T, dir string) (stop func() int64) {
 // saw a part of them, and no more calls were made twice than were in flight when a kill came.
 func TestKill(t *testing.T) {
 	const kills, prompts = 20, 24
-	server := serve(t, fakeserver.Config{Slots: inFlight, Latency: 8 * time.Millisecond})
+	server := fakeserver.New(t, fakeserver.Config{Slots: inFlight, Latency: 8 * time.Millisecond})
 	recipe := served(t, server.URL, prompts, "")
 	job := func(out string, more ...string) []string {
 		return append([]string{"preference", "--recipe", recipe, "--logical-date", "2026-01-31", "--json", "--quiet", "--out", out}, more...)
@@ -327,7 +317,7 @@ func kept(t *testing.T, out string) int {
 // Ctrl-C ends the job with a code of its own; the same command goes on.
 func TestInterrupt(t *testing.T) {
 	const prompts = 12
-	server := serve(t, fakeserver.Config{Slots: inFlight, Latency: 8 * time.Millisecond})
+	server := fakeserver.New(t, fakeserver.Config{Slots: inFlight, Latency: 8 * time.Millisecond})
 	recipe := served(t, server.URL, prompts, "")
 	out := t.TempDir()
 	args := []string{"preference", "--recipe", recipe, "--out", out, "--json", "--quiet"}
@@ -366,7 +356,7 @@ func TestInterrupt(t *testing.T) {
 
 // Two people give the same command at once: one works, the other is told so or finds the result.
 func TestSameCommandTwice(t *testing.T) {
-	server := serve(t, fakeserver.Config{Slots: inFlight, Latency: 8 * time.Millisecond})
+	server := fakeserver.New(t, fakeserver.Config{Slots: inFlight, Latency: 8 * time.Millisecond})
 	recipe := served(t, server.URL, 12, "")
 	out := t.TempDir()
 	stop := read(t, out)
@@ -404,7 +394,7 @@ func TestSameCommandTwice(t *testing.T) {
 // Two runs on one store and one response log at once: both are published, or one is told that it lost
 // the race and is published when it tries again.
 func TestTwoRunsAtOnce(t *testing.T) {
-	server := serve(t, fakeserver.Config{Slots: 2 * inFlight, Latency: 8 * time.Millisecond})
+	server := fakeserver.New(t, fakeserver.Config{Slots: 2 * inFlight, Latency: 8 * time.Millisecond})
 	recipe := served(t, server.URL, 12, "")
 	out := t.TempDir()
 	args := func(id string) []string {

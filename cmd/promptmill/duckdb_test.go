@@ -28,7 +28,7 @@ func TestDuckDB(t *testing.T) {
 
 	demo := t.TempDir()
 	s := succeed(t, "preference", "--recipe", "demo", "--models", "scene", "--set", "select.prompts=24", "--out", demo, "--json", "--quiet")
-	server := serve(t, fakeserver.Config{FaultRate: 0.2, Faults: []fakeserver.Fault{fakeserver.Black}, Seed: 1})
+	server := fakeserver.New(t, fakeserver.Config{FaultRate: 0.2, Faults: []fakeserver.Fault{fakeserver.Black}, Seed: 1})
 	faulty := t.TempDir()
 	dead := succeed(t, "preference", "--recipe", served(t, server.URL, 12, "gates: {max_dead_fraction: 1}\n"), "--out", faulty, "--json", "--quiet",
 		"--set", "imagegen.attempts=1")
@@ -63,7 +63,7 @@ func compareWithDuckDB[T schemas.Row](t *testing.T, db *sql.DB, dir string, m sn
 		t.Errorf("%s: %d rows, the manifest says %d", config, len(rows), m.Rows[config])
 	}
 	var there []map[string]any
-	for _, shard := range shardsOf(m.Shards, config) {
+	for _, shard := range schemas.ShardsOf(m.Shards, config) {
 		there = append(there, queryAll(t, db, filepath.Join(dir, filepath.FromSlash(shard.Object)))...)
 	}
 	if len(there) != len(rows) {

@@ -75,7 +75,7 @@ func readSet(t *testing.T, dir string) dataSet {
 // rowsOf reads the rows of one configuration.
 func rowsOf[T schemas.Row](t *testing.T, dir string, m snapshot.Manifest, config string) (rows []T) {
 	t.Helper()
-	err := parquetio.Rows(t.Context(), openStore(t, dir), shardsOf(m.Shards, config), func(r T) error {
+	err := parquetio.Rows(t.Context(), openStore(t, dir), schemas.ShardsOf(m.Shards, config), func(r T) error {
 		rows = append(rows, r)
 		return nil
 	})
@@ -166,7 +166,7 @@ func TestFaultsAndReplay(t *testing.T) {
 
 func testFaultsAndReplay(t *testing.T, rate float64) {
 	const prompts = 24
-	server := serve(t, fakeserver.Config{
+	server := fakeserver.New(t, fakeserver.Config{
 		FaultRate: rate, Seed: 3, RetryAfter: "1",
 		Faults: []fakeserver.Fault{
 			fakeserver.Status429, fakeserver.Status500, fakeserver.Status503, fakeserver.Reset, fakeserver.Cut,
@@ -223,7 +223,7 @@ func testFaultsAndReplay(t *testing.T, rate float64) {
 // A server that is down ends the job soon, with a reason, and publishes nothing; when it is back the
 // same command does the work.
 func TestServerIsDown(t *testing.T) {
-	server := serve(t, fakeserver.Config{})
+	server := fakeserver.New(t, fakeserver.Config{})
 	server.Close()
 	recipe := served(t, server.URL, 3, "")
 	out := t.TempDir()
@@ -264,7 +264,7 @@ func TestServerIsDown(t *testing.T) {
 // A wrong key ends the job at the first answer: it names the setting, kills no row, and is not shown.
 func TestWrongKey(t *testing.T) {
 	const secret = "sk-wrong-4711-do-not-show"
-	server := serve(t, fakeserver.Config{Key: "sk-right"})
+	server := fakeserver.New(t, fakeserver.Config{Key: "sk-right"})
 	t.Setenv("PROMPTMILL_TEST_KEY", secret)
 	out := t.TempDir()
 	recipe := served(t, server.URL, 24, "")

@@ -37,7 +37,7 @@ func (c cluster) kills(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("PROMPTMILL_KILLS")); err == nil {
 		rounds = n
 	}
-	server := serve(t, fakeserver.Config{Slots: 4 * inFlight, Latency: 40 * time.Millisecond})
+	server := fakeserver.New(t, fakeserver.Config{Slots: 4 * inFlight, Latency: 40 * time.Millisecond})
 	recipe := served(t, server.URL, prompts, "")
 	args := []string{"preference", "--recipe", recipe, "--logical-date", "2026-01-31", "--json"}
 	want := succeed(t, slices.Concat(args, []string{"--quiet", "--out", t.TempDir()})...)

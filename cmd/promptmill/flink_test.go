@@ -143,7 +143,7 @@ func TestFlink(t *testing.T) {
 // twice, the rows are the same, and no worker alone has all the work.
 func (c cluster) limits(t *testing.T) {
 	const prompts = 200 // four row groups of the prompt set: one for each part of a stage
-	server := serve(t, fakeserver.Config{Slots: 4 * inFlight, Latency: 10 * time.Millisecond})
+	server := fakeserver.New(t, fakeserver.Config{Slots: 4 * inFlight, Latency: 10 * time.Millisecond})
 	var lines strings.Builder
 	for i := range prompts {
 		fmt.Fprintf(&lines, "a lighthouse with %d windows\n", i)

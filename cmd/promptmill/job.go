@@ -157,7 +157,7 @@ func (j *job) examples(ctx context.Context, err error) error {
 	}
 	seen := map[string]bool{}
 	var errs []error
-	err = parquetio.Rows(ctx, j.st, shardsOf(refused.Shards, snapshot.Rejected), func(r schemas.Rejected) error {
+	err = parquetio.Rows(ctx, j.st, schemas.ShardsOf(refused.Shards, snapshot.Rejected), func(r schemas.Rejected) error {
 		if kind := r.Stage + "/" + r.Reason; !seen[kind] {
 			seen[kind] = true
 			errs = append(errs, fmt.Errorf("for example %s, row %s: %s", kind, r.Key, r.Detail))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/promptmill/promptmill/pipelines/evaluation"
 	"github.com/promptmill/promptmill/pipelines/judgment"
+	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 	"github.com/promptmill/promptmill/transforms/template"
 )
@@ -53,7 +54,7 @@ func (j *job) judgmentSet(ctx context.Context, own bool) (snapshot.Manifest, err
 		stored, _ := c.Judgment.Stored.Task(template.Judgment + aspect)
 		h.Templates = append(h.Templates, stored.ID)
 	}
-	c.Evaluations = shardsOf(e.Shards, evaluation.Items)
+	c.Evaluations = schemas.ShardsOf(e.Shards, evaluation.Items)
 	c.Sink, c.Gates = j.sink(h), j.recipe.Gates.Gates
 	if n := j.flags.parallelism; n > 0 {
 		c.Judgment.InFlight = n

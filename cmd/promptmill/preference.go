@@ -76,7 +76,7 @@ func (j *job) preference(ctx context.Context, command string) (err error) {
 	if k := j.recipe.Select.Prompts; k > 0 {
 		total = min(total, k)
 	}
-	cfg.Prompts = parquetio.ReadConfig{Store: j.st.URL(), Shards: shardsOf(p.Shards, prompts.Rows), Limit: total}
+	cfg.Prompts = parquetio.ReadConfig{Store: j.st.URL(), Shards: schemas.ShardsOf(p.Shards, prompts.Rows), Limit: total}
 	cfg.Sink, cfg.ShardRows = j.sink(h), j.recipe.Parquet.ShardRows
 	cfg.Snapshot = snapshot.Config{Store: j.st.URL(), Header: h, Gates: j.recipe.Gates.Gates}
 	j.say("%d prompts x %d candidates, judged on %d aspects x %d samples; run %s", total, cfg.Rewrite.Candidates,
@@ -160,15 +160,4 @@ func (j *job) identities(ctx context.Context) (map[string]string, error) {
 	return map[string]string{
 		"policy": policy.Info().Weights, "images": pictures.Info().Weights, "judge": judge.Info().Weights,
 	}, nil
-}
-
-// shardsOf are those of the shards that belong to one configuration, in their order.
-func shardsOf(shards []schemas.Shard, config string) []schemas.Shard {
-	var out []schemas.Shard
-	for _, s := range shards {
-		if s.Config == config {
-			out = append(out, s)
-		}
-	}
-	return out
 }

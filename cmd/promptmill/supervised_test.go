@@ -26,11 +26,7 @@ func TestTeachersOverHTTP(t *testing.T) {
 		{"vllm", fakeserver.Config{GreedyRefusesN: true}, `{}`},
 		{"vila", fakeserver.Config{VILA: true}, `{prefix: "", n: "no", seed: "no"}`},
 	} {
-		s, err := fakeserver.Start(tt.server)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
+		s := fakeserver.New(t, tt.server)
 		dir := t.TempDir()
 		recipe := writeFile(t, dir, "recipe.yaml", fmt.Sprintf(`extends: demo
 name: http

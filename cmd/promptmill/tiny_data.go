@@ -61,7 +61,7 @@ func (a *app) tinyRows(ctx context.Context, prompts []train.Prompt, bpe *train.B
 		a.say("vlm: %s/%s@%d, rows %v", j.st.URL(), s.name, v, m.Rows)
 	}
 	shards := func(config string) []schemas.Shard {
-		return slices.DeleteFunc(shardsOf(m.Shards, config), func(s schemas.Shard) bool { return s.Split != "train" })
+		return slices.DeleteFunc(schemas.ShardsOf(m.Shards, config), func(s schemas.Shard) bool { return s.Split != "train" })
 	}
 	if err := parquetio.Rows(ctx, j.st, shards(sft.Rows), func(r schemas.ChatExample) error {
 		rows.Rewrites = append(rows.Rewrites, r)

@@ -195,7 +195,7 @@ func TestWorkerFaults(t *testing.T) {
 func expiredKey(t *testing.T, flags ...string) {
 	t.Setenv("MODEL_KEY", "fresh")
 	pool := startPool(t, "MODEL_KEY=expired")
-	server := serve(t, fakeserver.Config{Key: "fresh"})
+	server := fakeserver.New(t, fakeserver.Config{Key: "fresh"})
 	args := append([]string{
 		"preference", "--recipe", served(t, server.URL, 12, ""), "--quiet", "--out", t.TempDir(),
 	}, flags...)
@@ -220,7 +220,7 @@ func TestWorkerConcurrency(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	server := serve(t, fakeserver.Config{Slots: inFlight, Latency: 2 * time.Millisecond})
+	server := fakeserver.New(t, fakeserver.Config{Slots: inFlight, Latency: 2 * time.Millisecond})
 	succeed(t, "preference", "--recipe", served(t, server.URL, 12, ""), "--json", "--quiet", "--out", t.TempDir(), "--set", "engine.endpoint="+jobServer(t),
 		"--set", "engine.environment=process", "--set", "engine."+workerEnv, "--set", "engine.worker_concurrency=2")
 	if got := server.Stats().MaxInFlight; got != 2 {

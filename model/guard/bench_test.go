@@ -30,7 +30,7 @@ func cpu() time.Duration {
 func BenchmarkCall(b *testing.B) {
 	const slots = 64
 	for _, latency := range []time.Duration{5 * time.Millisecond, 50 * time.Millisecond} {
-		s := fake(b, fakeserver.Config{Slots: slots, Latency: latency})
+		s := fakeserver.New(b, fakeserver.Config{Slots: slots, Latency: latency})
 		guarded := open(b, model.Spec{Endpoint: s.URL, Concurrency: slots})
 		bare := http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: slots}}
 		for name, call := range map[string]func(i int) error{

@@ -23,8 +23,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -101,6 +103,25 @@ func Open(spec model.Spec) (*Client, error) {
 	}
 	l := newLimits(spec)
 	return &Client{base: base, key: key, limits: l, gate: openGate(base, width, l)}, nil
+}
+
+// Options reads what every backend on an endpoint has: it refuses the options of spec that are not known, and returns the
+// option prefix, a path below the endpoint, which is preset unless given. Its errors wrap model.ErrConfig.
+func Options(spec model.Spec, preset string, known ...string) (prefix string, err error) {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(spec.Options)) {
+		if !slices.Contains(known, name) {
+			errs = append(errs, fmt.Errorf("%w: no option %q; there are %s", model.ErrConfig, name, strings.Join(known, ", ")))
+		}
+	}
+	prefix, given := spec.Options["prefix"]
+	if !given {
+		prefix = preset
+	}
+	if prefix = strings.TrimRight(prefix, "/"); prefix != "" && prefix[0] != '/' || strings.ContainsAny(prefix, "?#%") {
+		errs = append(errs, fmt.Errorf("%w: option prefix: %q is not a path such as %s", model.ErrConfig, prefix, preset))
+	}
+	return prefix, errors.Join(errs...)
 }
 
 func parseEndpoint(endpoint string) (*url.URL, error) {

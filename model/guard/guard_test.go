@@ -20,16 +20,6 @@ import (
 	"github.com/promptmill/promptmill/model/modeltest/fakeserver"
 )
 
-func fake(t testing.TB, c fakeserver.Config) *fakeserver.Server {
-	t.Helper()
-	s, err := fakeserver.Start(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
 func open(t testing.TB, spec model.Spec) *guard.Client {
 	t.Helper()
 	c, err := guard.Open(spec)
@@ -77,7 +67,7 @@ func each(n int, call func(i int) error) []error {
 
 func TestFaultsLoseNothing(t *testing.T) {
 	t.Parallel()
-	s := fake(t, fakeserver.Config{
+	s := fakeserver.New(t, fakeserver.Config{
 		Slots: 64, Latency: time.Millisecond, FaultRate: 0.25, Seed: 1, SlowBy: time.Minute,
 		Faults: []fakeserver.Fault{
 			fakeserver.Status429, fakeserver.Status500, fakeserver.Status503, fakeserver.Reset, fakeserver.Cut,
@@ -106,7 +96,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 
 func TestDeadServerIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	s := fake(t, fakeserver.Config{FaultRate: 1, Faults: []fakeserver.Fault{fakeserver.Status503}})
+	s := fakeserver.New(t, fakeserver.Config{FaultRate: 1, Faults: []fakeserver.Fault{fakeserver.Status503}})
 	c := open(t, model.Spec{Endpoint: s.URL, Concurrency: 8, TotalTimeout: 600 * time.Millisecond})
 	start := time.Now()
 	for _, err := range each(300, func(i int) error {
@@ -129,7 +119,7 @@ func TestDeadServerIsLeftAlone(t *testing.T) {
 
 func TestServerThatComesBack(t *testing.T) {
 	t.Parallel()
-	s := fake(t, fakeserver.Config{FaultRate: 1, Faults: []fakeserver.Fault{fakeserver.Reset}})
+	s := fakeserver.New(t, fakeserver.Config{FaultRate: 1, Faults: []fakeserver.Fault{fakeserver.Reset}})
 	time.AfterFunc(400*time.Millisecond, func() { s.Change(func(c *fakeserver.Config) { c.FaultRate = 0 }) })
 	c := open(t, model.Spec{Endpoint: s.URL, Concurrency: 8, TotalTimeout: 5 * time.Second})
 	for i, err := range each(100, func(i int) error {
@@ -239,7 +229,7 @@ func TestLimitAdaptsToLatency(t *testing.T) {
 
 func TestClientsShareTheEndpointsLimit(t *testing.T) {
 	t.Parallel()
-	s := fake(t, fakeserver.Config{Latency: 2 * time.Millisecond})
+	s := fakeserver.New(t, fakeserver.Config{Latency: 2 * time.Millisecond})
 	clients := []*guard.Client{
 		open(t, model.Spec{Endpoint: s.URL, Concurrency: 7}),
 		open(t, model.Spec{Endpoint: s.URL + "/", Concurrency: 3, Model: "other"}),
@@ -260,7 +250,7 @@ func TestClientsShareTheEndpointsLimit(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	s := fake(t, fakeserver.Config{Latency: time.Minute})
+	s := fakeserver.New(t, fakeserver.Config{Latency: time.Minute})
 	c := open(t, model.Spec{Endpoint: s.URL, Concurrency: 2})
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)

@@ -96,11 +96,17 @@ func ended(s model.TrainStatus) bool {
 	return slices.Contains([]model.TrainState{model.TrainSucceeded, model.TrainFailed, model.TrainCancelled}, s.State)
 }
 
+// TrainEnd waits for the end of a job, so long at most, and returns it. Each status on the way is checked.
+func TrainEnd(t *testing.T, m model.Trainer, handle string, within time.Duration) model.TrainStatus {
+	t.Helper()
+	return until(t, m, handle, within, ended)
+}
+
 // until polls until done and returns that status; each is checked on the way.
-func until(t *testing.T, m model.Trainer, handle string, done func(model.TrainStatus) bool) model.TrainStatus {
+func until(t *testing.T, m model.Trainer, handle string, within time.Duration, done func(model.TrainStatus) bool) model.TrainStatus {
 	t.Helper()
 	var last model.TrainStatus
-	for stop := time.Now().Add(trainTimeout); time.Now().Before(stop); time.Sleep(10 * time.Millisecond) {
+	for stop := time.Now().Add(within); time.Now().Before(stop); time.Sleep(10 * time.Millisecond) {
 		s := status(t, m, handle)
 		if !slices.Contains([]model.TrainState{model.TrainQueued, model.TrainRunning}, s.State) && !ended(s) {
 			t.Fatalf("no state of a job: %+v", s)
@@ -118,7 +124,7 @@ func until(t *testing.T, m model.Trainer, handle string, done func(model.TrainSt
 			t.Fatalf("the job ended meanwhile: %+v", s)
 		}
 	}
-	t.Fatalf("not there after %v: %+v", trainTimeout, last)
+	t.Fatalf("not there after %v: %+v", within, last)
 	return last
 }
 
@@ -151,7 +157,7 @@ func same(a, b model.TrainStatus) bool {
 func trains(t *testing.T, b TrainerBench) {
 	m, job := b.Open(t), b.Job(t, "trains", TrainGood)
 	handle := begin(t, m, job)
-	s := until(t, m, handle, ended)
+	s := TrainEnd(t, m, handle, trainTimeout)
 	checkSuccess(t, job, s)
 	if again := begin(t, b.Open(t), job); again != handle {
 		t.Errorf("started again the job has handle %q, not %q", again, handle)
@@ -166,12 +172,12 @@ func reattaches(t *testing.T, b TrainerBench) {
 	job := b.Job(t, "reattach", TrainSlow)
 	handle := begin(t, b.Open(t), job)
 	m := b.Open(t)
-	until(t, m, handle, onItsWay)
+	until(t, m, handle, trainTimeout, onItsWay)
 	if again := begin(t, m, job); again != handle {
 		t.Errorf("started again the job has handle %q, not %q", again, handle)
 	}
 	step := 0
-	s := until(t, m, handle, func(s model.TrainStatus) bool {
+	s := until(t, m, handle, trainTimeout, func(s model.TrainStatus) bool {
 		if s.Step < step {
 			t.Errorf("step %d after step %d", s.Step, step)
 		}
@@ -199,7 +205,7 @@ func startsAtOnce(t *testing.T, b TrainerBench) {
 	if len(slices.Compact(slices.Clone(handles))) != 1 {
 		t.Fatalf("one job has the handles %q", handles)
 	}
-	until(t, b.Open(t), handles[0], ended)
+	TrainEnd(t, b.Open(t), handles[0], trainTimeout)
 	checkBegunOnce(t, b, job.ID)
 }
 
@@ -211,14 +217,14 @@ func crashes(t *testing.T, b TrainerBench) {
 	undisturbed := begin(t, b.Open(t), plain)
 	handle := begin(t, b.Open(t), job)
 	m := b.Open(t)
-	before := until(t, m, handle, onItsWay)
+	before := until(t, m, handle, trainTimeout, onItsWay)
 	b.Crash(t, job.ID)
-	s := until(t, m, handle, ended)
+	s := TrainEnd(t, m, handle, trainTimeout)
 	checkSuccess(t, job, s)
 	if n := b.Begun(t, job.ID); n < 2 {
 		t.Errorf("begun %d times: the crash at step %d did not happen", n, before.Step)
 	}
-	if want := until(t, m, undisturbed, ended).Weights; b.Deterministic && s.Weights != want {
+	if want := TrainEnd(t, m, undisturbed, trainTimeout).Weights; b.Deterministic && s.Weights != want {
 		t.Errorf("weights %s after a crash, %s without", s.Weights, want)
 	}
 }
@@ -227,13 +233,13 @@ func cancels(t *testing.T, b TrainerBench) {
 	job := b.Job(t, "cancel", TrainSlow)
 	m := b.Open(t)
 	handle := begin(t, m, job)
-	until(t, m, handle, onItsWay)
+	until(t, m, handle, trainTimeout, onItsWay)
 	for range 2 { // the second finds a job that has ended
 		if err := b.Open(t).Cancel(t.Context(), handle); err != nil {
 			t.Fatalf("Cancel: %v", err)
 		}
 	}
-	s := until(t, m, handle, ended)
+	s := TrainEnd(t, m, handle, trainTimeout)
 	if s.State != model.TrainCancelled {
 		t.Errorf("a cancelled job ends as %+v", s)
 	}
@@ -245,7 +251,7 @@ func cancels(t *testing.T, b TrainerBench) {
 
 	good := b.Job(t, "too-late", TrainGood)
 	handle = begin(t, m, good)
-	want := until(t, m, handle, ended)
+	want := TrainEnd(t, m, handle, trainTimeout)
 	if err := m.Cancel(t.Context(), handle); err != nil {
 		t.Errorf("Cancel of a job that has ended: %v", err)
 	}
@@ -261,7 +267,7 @@ func fails(t *testing.T, b TrainerBench, c TrainCase) {
 	if err != nil {
 		return
 	}
-	s := until(t, m, handle, ended)
+	s := TrainEnd(t, m, handle, trainTimeout)
 	if s.State != model.TrainFailed || s.Message == "" {
 		t.Errorf("ended as %+v; want a failure that says why", s)
 	}
@@ -275,7 +281,7 @@ func digests(t *testing.T, b TrainerBench) {
 	var weights []string
 	for _, id := range []string{"digest-1", "digest-2"} {
 		job := b.Job(t, id, TrainGood)
-		s := until(t, m, begin(t, m, job), ended)
+		s := TrainEnd(t, m, begin(t, m, job), trainTimeout)
 		checkSuccess(t, job, s)
 		weights = append(weights, s.Weights)
 	}

@@ -14,16 +14,6 @@ import (
 	"github.com/promptmill/promptmill/model/modeltest/fakeserver"
 )
 
-func fake(t testing.TB, c fakeserver.Config) *fakeserver.Server {
-	t.Helper()
-	s, err := fakeserver.Start(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
 func spec(s *fakeserver.Server, options ...string) model.Spec {
 	m := map[string]string{}
 	for _, o := range options {
@@ -71,7 +61,7 @@ func TestConformance(t *testing.T) {
 			if tt.caps != nil {
 				tt.caps(&caps)
 			}
-			s := fake(t, tt.server)
+			s := fakeserver.New(t, tt.server)
 			modeltest.RunChat(t, func(t *testing.T) model.Chat { return openChat(t, spec(s, tt.options...)) }, caps)
 		})
 	}
@@ -110,7 +100,7 @@ func TestRequestsForN(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := fake(t, tt.server)
+			s := fakeserver.New(t, tt.server)
 			m := openChat(t, spec(s, tt.option))
 			for turn, want := range []int{tt.first, tt.second} {
 				s.ResetStats()
@@ -128,7 +118,7 @@ func TestRequestsForN(t *testing.T) {
 
 // Many first requests at once need one proof.
 func TestProofOnce(t *testing.T) {
-	s := fake(t, fakeserver.Config{Latency: 10 * time.Millisecond})
+	s := fakeserver.New(t, fakeserver.Config{Latency: 10 * time.Millisecond})
 	m := openChat(t, spec(s))
 	var wg sync.WaitGroup
 	for range 20 {
@@ -142,7 +132,7 @@ func TestProofOnce(t *testing.T) {
 
 // A request that is refused for itself is not taken for a refusal of n.
 func TestRefusedRequestSaysNothingAboutN(t *testing.T) {
-	s := fake(t, fakeserver.Config{MaxPromptBytes: 1000})
+	s := fakeserver.New(t, fakeserver.Config{MaxPromptBytes: 1000})
 	m := openChat(t, spec(s))
 	_, err := m.Chat(t.Context(), model.ChatRequest{
 		Messages: []model.Message{model.Text("user", strings.Repeat("long ", 500))}, Sampling: model.Sampling{Temperature: 1}, N: 8,
@@ -166,7 +156,7 @@ func judge(t *testing.T, m model.Chat) error {
 
 func TestProbe(t *testing.T) {
 	t.Run("first use", func(t *testing.T) {
-		s := fake(t, fakeserver.Config{LastImageOnly: true})
+		s := fakeserver.New(t, fakeserver.Config{LastImageOnly: true})
 		m := openChat(t, spec(s))
 		ask(t, m, 1, 1) // text needs no probe
 		for range 2 {
@@ -179,30 +169,30 @@ func TestProbe(t *testing.T) {
 		}
 	})
 	t.Run("at start", func(t *testing.T) {
-		s := fake(t, fakeserver.Config{LastImageOnly: true})
+		s := fakeserver.New(t, fakeserver.Config{LastImageOnly: true})
 		if _, err := model.OpenChat(t.Context(), spec(s, "probe=two_images")); !errors.Is(err, model.ErrConfig) {
 			t.Errorf("opening a server that keeps the last picture: %v; want ErrConfig", err)
 		}
-		good := fake(t, fakeserver.Config{})
+		good := fakeserver.New(t, fakeserver.Config{})
 		m := openChat(t, spec(good, "probe=two_images"))
 		if err := judge(t, m); err != nil || good.Stats().Calls != 5 {
 			t.Errorf("%d calls, %v; want 4 of the probe and 1", good.Stats().Calls, err)
 		}
 	})
 	t.Run("off", func(t *testing.T) {
-		s := fake(t, fakeserver.Config{LastImageOnly: true})
+		s := fakeserver.New(t, fakeserver.Config{LastImageOnly: true})
 		if err := judge(t, openChat(t, spec(s, "probe=off"))); err != nil || s.Stats().Calls != 1 {
 			t.Errorf("%d calls, %v", s.Stats().Calls, err)
 		}
 	})
 	t.Run("refused pictures", func(t *testing.T) {
-		s := fake(t, fakeserver.Config{MaxPromptBytes: 300})
+		s := fakeserver.New(t, fakeserver.Config{MaxPromptBytes: 300})
 		if err := judge(t, openChat(t, spec(s))); !errors.Is(err, model.ErrConfig) {
 			t.Errorf("error is %v; want ErrConfig", err)
 		}
 	})
 	t.Run("no verdict without an answer", func(t *testing.T) {
-		s := fake(t, fakeserver.Config{FaultRate: 1})
+		s := fakeserver.New(t, fakeserver.Config{FaultRate: 1})
 		sp := spec(s)
 		sp.TotalTimeout = 200 * time.Millisecond
 		m := openChat(t, sp)
@@ -217,7 +207,7 @@ func TestProbe(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	s := fake(t, fakeserver.Config{})
+	s := fakeserver.New(t, fakeserver.Config{})
 	for _, tt := range []struct{ option, says string }{
 		{"typo=1", `no option "typo"; there are prefix, n, `},
 		{"n=maybe", `option n: "maybe" is not one of auto, yes, no`},
@@ -248,7 +238,7 @@ func TestOptions(t *testing.T) {
 }
 
 func TestBadPicture(t *testing.T) {
-	s := fake(t, fakeserver.Config{})
+	s := fakeserver.New(t, fakeserver.Config{})
 	gif := model.Picture{SHA256: "abc", Bytes: func(context.Context) ([]byte, error) { return []byte("GIF89a..."), nil }}
 	_, err := openChat(t, spec(s)).Chat(t.Context(), model.ChatRequest{
 		Messages: []model.Message{{Role: "user", Parts: []model.Part{{Picture: &gif}}}}, N: 1,

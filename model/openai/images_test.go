@@ -42,7 +42,7 @@ func TestImagesConformance(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := fake(t, tt.server)
+			s := fakeserver.New(t, tt.server)
 			modeltest.RunImages(t, func(t *testing.T) model.Images { return openImages(t, spec(s, tt.options...)) },
 				modeltest.ImageCaps{Width: 64, Height: 32, Steps: 2, Seeds: tt.seeds})
 		})
@@ -66,7 +66,7 @@ func TestDrawFaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := fake(t, tt.server)
+			s := fakeserver.New(t, tt.server)
 			sp := spec(s)
 			sp.TotalTimeout = 2 * time.Second
 			_, err := openImages(t, sp).Draw(t.Context(), drawing)
@@ -134,7 +134,7 @@ func TestImagesWire(t *testing.T) {
 }
 
 func TestImageOptions(t *testing.T) {
-	s := fake(t, fakeserver.Config{})
+	s := fakeserver.New(t, fakeserver.Config{})
 	for _, option := range []string{"n=yes", "fields=all", "seed=maybe", `extra={"prompt":"x"}`} {
 		if _, err := model.OpenImages(t.Context(), spec(s, option)); !errors.Is(err, model.ErrConfig) {
 			t.Errorf("%s: %v; want ErrConfig", option, err)

@@ -36,6 +36,7 @@ import (
 	"strings"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/model/guard"
 )
 
 func init() {
@@ -54,22 +55,14 @@ func choice(errs *[]error, options map[string]string, name string, values ...str
 	return v
 }
 
-// check finds what both kinds of model refuse of a Spec: unknown options, no model, a bad prefix.
+// check finds what both kinds of model refuse of a Spec: no model, unknown options, a bad prefix.
 func check(spec model.Spec, known ...string) (prefix string, errs []error) {
 	if spec.Model == "" {
 		errs = append(errs, fmt.Errorf("%w: model is empty; name the one that the server serves", model.ErrConfig))
 	}
-	for _, name := range slices.Sorted(maps.Keys(spec.Options)) {
-		if !slices.Contains(known, name) {
-			errs = append(errs, fmt.Errorf("%w: no option %q; there are %s", model.ErrConfig, name, strings.Join(known, ", ")))
-		}
-	}
-	prefix, given := spec.Options["prefix"]
-	if !given {
-		prefix = "/v1"
-	}
-	if prefix = strings.TrimRight(prefix, "/"); prefix != "" && prefix[0] != '/' || strings.ContainsAny(prefix, "?#%") {
-		errs = append(errs, fmt.Errorf("%w: option prefix: %q is not a path such as /v1", model.ErrConfig, prefix))
+	prefix, err := guard.Options(spec, "/v1", known...)
+	if err != nil {
+		errs = append(errs, err)
 	}
 	return prefix, errs
 }

@@ -11,19 +11,10 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/modeltest"
-	"github.com/promptmill/promptmill/model/onnx"
+	"github.com/promptmill/promptmill/model/onnx/onnxtest"
 	"github.com/promptmill/promptmill/model/scene"
 	"github.com/promptmill/promptmill/model/tiny"
 )
-
-func needRuntime(t *testing.T) {
-	t.Helper()
-	if err := onnx.Start(); errors.Is(err, onnx.ErrLibrary) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestMain keeps the files that are written out of the user's cache.
 func TestMain(m *testing.M) {
@@ -42,7 +33,7 @@ func TestMain(m *testing.M) {
 
 func openImages(t *testing.T) model.Images {
 	t.Helper()
-	needRuntime(t)
+	onnxtest.NeedLibrary(t)
 	m, err := model.OpenImages(t.Context(), model.Spec{Backend: "tiny"})
 	if err != nil {
 		t.Fatal(err)

@@ -42,28 +42,15 @@ type images struct {
 	info     model.Info
 }
 
-var options = []string{"prefix", "emphasis", "checkpoint", "extra", "deterministic"}
-
 func open(_ context.Context, spec model.Spec) (model.Images, error) {
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(spec.Options)) {
-		if !slices.Contains(options, name) {
-			errs = append(errs, fmt.Errorf("%w: no option %q; there are %s", model.ErrConfig, name, strings.Join(options, ", ")))
-		}
-	}
+	prefix, err := guard.Options(spec, "/sdapi/v1", "prefix", "emphasis", "checkpoint", "extra", "deterministic")
+	errs := []error{err}
 	yes := func(name string) bool {
 		v := spec.Options[name]
 		if v != "" && v != "yes" && v != "no" {
 			errs = append(errs, fmt.Errorf("%w: option %s: %q is not yes or no", model.ErrConfig, name, v))
 		}
 		return v == "yes"
-	}
-	prefix, given := spec.Options["prefix"]
-	if !given {
-		prefix = "/sdapi/v1"
-	}
-	if prefix = strings.TrimRight(prefix, "/"); prefix != "" && prefix[0] != '/' || strings.ContainsAny(prefix, "?#%") {
-		errs = append(errs, fmt.Errorf("%w: option prefix: %q is not a path such as /sdapi/v1", model.ErrConfig, prefix))
 	}
 	name := spec.Model
 	if name == "" {

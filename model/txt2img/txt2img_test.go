@@ -50,11 +50,7 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s, err := fakeserver.Start(tt.server)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(s.Close)
+			s := fakeserver.New(t, tt.server)
 			sp := spec(s.URL, tt.options)
 			sp.TotalTimeout = 10 * time.Second
 			modeltest.RunImages(t, func(t *testing.T) model.Images { return openImages(t, sp) },

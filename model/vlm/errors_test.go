@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/model/modeltest"
 	"github.com/promptmill/promptmill/model/onnx/onnxfile"
 	"github.com/promptmill/promptmill/model/vlm"
+	"github.com/promptmill/promptmill/model/vlm/vlmtest"
 )
 
 func TestOpenErrors(t *testing.T) {
@@ -38,7 +39,7 @@ func TestOpenErrors(t *testing.T) {
 		"pictures of one size":  {map[string]any{"onnx/vision_encoder.onnx": cropped.vision().Marshal()}, vlm.ErrFolder, []string{"pixel_values", "20", "preprocessor_config.json"}},
 		"graphs exchanged":      {map[string]any{"onnx/decoder_model_merged.onnx": small.embedding().Marshal()}, vlm.ErrFolder, []string{"decoder_model_merged", "logits"}},
 		"broken config":         {config("config.json", `{"text_config": 3}`), vlm.ErrFolder, []string{"config.json"}},
-		"no end":                {map[string]any{"generation_config.json": nil, "tokenizer_config.json": map[string]any{"chat_template": template}}, vlm.ErrFolder, []string{"eos_token_id"}},
+		"no end":                {map[string]any{"generation_config.json": nil, "tokenizer_config.json": map[string]any{"chat_template": vlmtest.Template}}, vlm.ErrFolder, []string{"eos_token_id"}},
 		"end outside":           {config("generation_config.json", `{"eos_token_id": 9999}`), vlm.ErrFolder, []string{"eos_token_id", "9999"}},
 		"no template":           {config("tokenizer_config.json", `{}`), vlm.ErrFolder, []string{"chat_template"}},
 		"broken template":       {config("chat_template.jinja", `{% for m in %}`), vlm.ErrFolder, []string{"chat_template.jinja"}},
@@ -89,7 +90,7 @@ func TestBackendErrors(t *testing.T) {
 
 func TestRequestErrors(t *testing.T) {
 	s := small
-	s.files = map[string]any{"chat_template.jinja": `{% if messages[0].role == 'assistant' %}{{ raise_exception('users begin') }}{% endif %}` + template}
+	s.files = map[string]any{"chat_template.jinja": `{% if messages[0].role == 'assistant' %}{{ raise_exception('users begin') }}{% endif %}` + vlmtest.Template}
 	m := open(t, folder(t, s), vlm.Options{CacheBytes: 1 << 16})
 	picture := modeltest.Picture(t, 16, 16, 9)
 	broken := model.Picture{SHA256: "ab", Bytes: func(context.Context) ([]byte, error) { return []byte("\x89PNG\r\n\x1a\nnot at all"), nil }}

@@ -9,6 +9,7 @@ import (
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/modeltest"
 	"github.com/promptmill/promptmill/model/vlm"
+	"github.com/promptmill/promptmill/model/vlm/vlmtest"
 )
 
 // A folder's graphs are not needed to count; with them nothing else comes out.
@@ -22,19 +23,19 @@ func TestProcessorCountsAsEncoder(t *testing.T) {
 		"pictures":     say(model.Part{Picture: &p}, model.Part{Text: "or"}, model.Part{Picture: &p}),
 		"many letters": say(model.Part{Text: strings.Repeat("x", 90)}),
 	}
-	all := strings.ReplaceAll(template, "<image>", strings.Repeat("<image>", small.places))
+	all := strings.ReplaceAll(vlmtest.Template, "<image>", strings.Repeat("<image>", small.places))
 	for name, files := range map[string]map[string]any{
 		"one token for a picture": {"processor_config.json": `{"image_seq_length": 3, "prompt_padding": {"token": "<pad>", "multiple": 8, "side": "right"}}`},
 		"all tokens of a picture": {"chat_template.jinja": all, "config.json": `{"max_position_embeddings": 160, "image_seq_length": 3}`},
 		"Idefics3": {
 			"processor_config.json": `{"processor_class": "Idefics3Processor", "image_seq_len": 3}`,
-			"tokenizer.json":        byteTokenizer("<fake_token_around_image>", "<global-img>"),
+			"tokenizer.json":        vlmtest.Tokenizer("<fake_token_around_image>", "<global-img>"),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := small
 			if s.files = files; files["tokenizer.json"] != nil {
-				s.vocab = 256 + len(specials) + 2
+				s.vocab = 256 + len(vlmtest.Specials) + 2
 			}
 			dir := folder(t, s)
 			e, err := open(t, dir, vlm.Options{}).Encoder(t.Context())

@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/modeltest"
 	"github.com/promptmill/promptmill/model/vlm"
+	"github.com/promptmill/promptmill/model/vlm/vlmtest"
 )
 
 func readFixture(t *testing.T, name string, v any) {
@@ -135,7 +136,7 @@ func TestTemplatesEqualTransformers(t *testing.T) {
 	build := func(template, token string) *vlm.Model {
 		s := small
 		s.context, s.vocab = 1024, 266
-		tokens := byteTokenizer("<start_of_image>", "<|image_pad|>", "<|image|>")
+		tokens := vlmtest.Tokenizer("<start_of_image>", "<|image_pad|>", "<|image|>")
 		s.files = map[string]any{"tokenizer.json": tokens, "processor_config.json": map[string]any{"image_token": token}, "chat_template.jinja": template}
 		return open(t, folder(t, s), vlm.Options{Parallel: 1})
 	}

@@ -1,19 +1,16 @@
 package vlm_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"slices"
 	"testing"
 
-	"github.com/promptmill/promptmill/model/onnx"
 	"github.com/promptmill/promptmill/model/onnx/build"
 	"github.com/promptmill/promptmill/model/onnx/onnxfile"
+	"github.com/promptmill/promptmill/model/onnx/onnxtest"
 	"github.com/promptmill/promptmill/model/vlm"
+	"github.com/promptmill/promptmill/model/vlm/vlmtest"
 )
 
 // shape is a small model of random weights in the layout of the real ones.
@@ -28,64 +25,16 @@ type shape struct {
 
 var small = shape{hidden: 32, heads: 2, layers: 2, context: 160, side: 16, places: 3, gain: 4}
 
-var specials = []string{"<pad>", "<bos>", "<eos>", "<image>", "<user>", "<system>", "<answer>"}
-
-// The template of the test models: system and user parts in order, a place for each picture.
-const template = `<bos>{% for m in messages %}{{ '<user>' if m['role'] == 'user' else '<system>' }}` +
-	`{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}{% endfor %}{% endfor %}` +
-	`{% if add_generation_prompt %}<answer>{% endif %}`
-
-func needLibrary(tb testing.TB) {
-	tb.Helper()
-	if err := onnx.Start(); err != nil {
-		tb.Skipf("not executed: %v", err)
-	}
-}
-
 // folder writes a model; change may alter or remove (nil) its files before.
 func folder(tb testing.TB, s shape) string {
 	tb.Helper()
-	needLibrary(tb)
-	dir := tb.TempDir()
-	files := map[string]any{
-		"config.json":            map[string]any{"text_config": map[string]any{"max_position_embeddings": s.context}},
-		"generation_config.json": map[string]any{"eos_token_id": []int{258}},
-		"tokenizer.json":         byteTokenizer(),
-		"tokenizer_config.json":  map[string]any{"bos_token": "<bos>", "eos_token": map[string]any{"content": "<eos>"}, "chat_template": template},
-		"preprocessor_config.json": map[string]any{
-			"size": map[string]int{"height": s.side, "width": s.side}, "resample": 3, "rescale_factor": 1. / 255,
-			"image_mean": []float64{.5, .5, .5}, "image_std": []float64{.25, .25, .25},
-		},
-		"processor_config.json":          map[string]any{"image_token": "<image>", "prompt_padding": map[string]any{"token": "<pad>", "multiple": 16, "side": "left"}},
-		"onnx/vision_encoder.onnx":       s.vision().Marshal(),
-		"onnx/embed_tokens.onnx":         s.embedding().Marshal(),
-		"onnx/decoder_model_merged.onnx": s.decoder().Marshal(),
-	}
+	onnxtest.NeedLibrary(tb)
+	files := vlmtest.New(s.context, s.side)
+	files["onnx/vision_encoder.onnx"] = s.vision().Marshal()
+	files["onnx/embed_tokens.onnx"] = s.embedding().Marshal()
+	files["onnx/decoder_model_merged.onnx"] = s.decoder().Marshal()
 	maps.Copy(files, s.files)
-	for name, content := range files {
-		var data []byte
-		switch c := content.(type) {
-		case nil:
-			continue
-		case []byte:
-			data = c
-		case string:
-			data = []byte(c)
-		default:
-			var err error
-			if data, err = json.Marshal(content); err != nil {
-				tb.Fatal(err)
-			}
-		}
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			tb.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	return dir
+	return files.Write(tb)
 }
 
 func open(tb testing.TB, dir string, o vlm.Options) *vlm.Model {
@@ -98,35 +47,11 @@ func open(tb testing.TB, dir string, o vlm.Options) *vlm.Model {
 	return m
 }
 
-// byteTokenizer has a token for each byte, and special ones behind them.
-func byteTokenizer(more ...string) map[string]any {
-	vocab := map[string]int{}
-	next := 0
-	for b := range 256 {
-		r := rune(b)
-		if b < '!' || b > '~' && b < 0xa1 || b == 0xad { // GPT-2's alphabet moves what is not printed
-			r = rune(256 + next)
-			next++
-		}
-		vocab[string(r)] = b
-	}
-	var added []map[string]any
-	for i, s := range slices.Concat(specials, more) {
-		added = append(added, map[string]any{"id": 256 + i, "content": s, "special": true, "normalized": false, "single_word": false, "lstrip": false, "rstrip": false})
-	}
-	return map[string]any{
-		"version": "1.0", "added_tokens": added,
-		"pre_tokenizer": map[string]any{"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
-		"decoder":       map[string]any{"type": "ByteLevel"},
-		"model":         map[string]any{"type": "BPE", "vocab": vocab, "merges": []string{}},
-	}
-}
-
 func (s shape) tokens() int {
 	if s.vocab > 0 {
 		return s.vocab
 	}
-	return 256 + len(specials)
+	return 256 + len(vlmtest.Specials)
 }
 
 // weights are the same for the same name.

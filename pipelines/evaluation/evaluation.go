@@ -150,13 +150,7 @@ func (c Config) Build(s beam.Scope, runs []snapshot.Manifest, last map[string]ro
 	chosen, counts := beam.ParDo2(s, first, items)
 	evaluations, n1 := parquetio.Write[schemas.Evaluation](s, c.sink(header, Rows, parquetio.Buckets(rows, c.ShardRows)), embed.Rows[teacher.Item, schemas.Evaluation](s, c.Cache, chosen))
 	light, n2 := parquetio.Write[teacher.Item](s, c.sink(header, Items, parquetio.Buckets(rows, itemRows)), chosen)
-	letters := rounds.Shards(runs, snapshot.Rejected)
-	rejected, n3 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1),
-		parquetio.Read[schemas.Rejected](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: letters}))
-	var dead int64
-	for _, l := range letters {
-		dead += l.Rows
-	}
+	rejected, n3, dead := rounds.Letters(s, c.sink(header, snapshot.Rejected, 1), runs)
 	return snapshot.Commit(s, snapshot.Config{
 		Store: c.Sink.Store, Header: header, Gates: c.Gates, Undigested: []string{Items},
 		Equations: []string{
@@ -168,13 +162,7 @@ func (c Config) Build(s beam.Scope, runs []snapshot.Manifest, last map[string]ro
 
 // sink is where the rows of one configuration of a run go.
 func (c Config) sink(header snapshot.Header, config string, buckets int) parquetio.WriteConfig {
-	sink := c.Sink
-	sink.Dir, sink.Config, sink.Stage, sink.Buckets = snapshot.RunDir(header.Set, header.RunID), config, "write_"+config, buckets
-	sink.BufferBytes = 1 << 20
-	if config != Rows {
-		sink.Splits = nil
-	}
-	return sink
+	return rounds.Sink(c.Sink, header, config, buckets, config == Rows)
 }
 
 // placeOf is an item's place in the order by which its part's rows are taken.

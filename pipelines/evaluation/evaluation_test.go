@@ -101,7 +101,7 @@ func build(t testing.TB, c evaluation.Config, runID string) (snapshot.Manifest, 
 func evaluations(t testing.TB, st store.Store, m snapshot.Manifest) []schemas.Evaluation {
 	t.Helper()
 	var out []schemas.Evaluation
-	err := parquetio.Rows(t.Context(), st, rounds.Shards([]snapshot.Manifest{m}, evaluation.Rows), func(r schemas.Evaluation) error {
+	err := parquetio.Rows(t.Context(), st, schemas.ShardsOf(m.Shards, evaluation.Rows), func(r schemas.Evaluation) error {
 		out = append(out, r)
 		return r.Validate()
 	})
@@ -167,11 +167,7 @@ func TestWireFormats(t *testing.T) {
 		{fakeserver.Config{GreedyRefusesN: true}, nil},
 		{fakeserver.Config{VILA: true}, map[string]string{"prefix": "", "n": "no", "seed": "no"}},
 	} {
-		s, err := fakeserver.Start(tt.server)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
+		s := fakeserver.New(t, tt.server)
 		c := config(t, transformtest.Cache(t))
 		c.Teacher.Model = model.Spec{Backend: "openai", Model: "vila", Revision: "1", Endpoint: s.URL, Options: tt.options}
 		c.Teacher.Temperature, c.Teacher.Retries, c.Gates = 0, 0, snapshot.Gates{MaxDeadFraction: 1}
@@ -217,7 +213,7 @@ func TestJudgment(t *testing.T) {
 	j := judgment.DefaultConfig()
 	j.Rows = map[string]int64{schemas.Aesthetic: 3, schemas.Pick: 4}
 	j.Judgment.Model, j.Cache, j.Seed, j.Sink.Store, j.Gates = model.Spec{Backend: "scene"}, dir, 7, dir, gates
-	j.Evaluations = rounds.Shards([]snapshot.Manifest{m}, evaluation.Items)
+	j.Evaluations = schemas.ShardsOf(m.Shards, evaluation.Items)
 	st, ran := open(t, dir), 0
 	got, err := judgment.Run(t.Context(), st, j, snapshot.Header{Set: "judgment", RunID: "j", LogicalDate: "2026-01-31"}, ensure(t, st, &ran))
 	if err != nil {
@@ -228,7 +224,7 @@ func TestJudgment(t *testing.T) {
 		known[e.ID] = e
 	}
 	n := map[string]int64{}
-	err = parquetio.Rows(t.Context(), st, rounds.Shards([]snapshot.Manifest{got}, judgment.Rows), func(r schemas.JudgmentExample) error {
+	err = parquetio.Rows(t.Context(), st, schemas.ShardsOf(got.Shards, judgment.Rows), func(r schemas.JudgmentExample) error {
 		n[r.Aspect]++
 		standard, irrelevant := known[r.StandardID], known[r.IrrelevantID]
 		if standard.ID == "" || irrelevant.Aspect != r.Aspect || standard.Aspect != r.Aspect {

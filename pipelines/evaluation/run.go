@@ -142,7 +142,7 @@ func (c Config) gather(ctx context.Context, st store.Store, p Part, want int64, 
 			return nil, runs, err
 		}
 		runs = append(runs, m)
-		err = parquetio.Rows(ctx, st, rounds.Shards([]snapshot.Manifest{m}, Items), func(it teacher.Item) error {
+		err = parquetio.Rows(ctx, st, schemas.ShardsOf(m.Shards, Items), func(it teacher.Item) error {
 			places = append(places, placeOf(c.Seed, p.hashed(), it))
 			return nil
 		})

@@ -137,13 +137,7 @@ func (c Config) Build(s beam.Scope, runs []snapshot.Manifest, last map[string]ro
 	chosen, counts := beam.ParDo2(s, &levelFn{Seed: c.Seed, Last: last}, all)
 	examples, n1 := parquetio.Write[schemas.JudgmentExample](s, c.sink(header, Rows, parquetio.Buckets(rows, c.ShardRows)), embed.Rows[judgment.Item, schemas.JudgmentExample](s, c.Cache, chosen))
 	light, n2 := parquetio.Write[judgment.Item](s, c.sink(header, Items, parquetio.Buckets(rows, itemRows)), chosen)
-	letters := rounds.Shards(runs, snapshot.Rejected)
-	rejected, n3 := parquetio.Write[schemas.Rejected](s, c.sink(header, snapshot.Rejected, 1),
-		parquetio.Read[schemas.Rejected](s, parquetio.ReadConfig{Store: c.Sink.Store, Shards: letters}))
-	var dead int64
-	for _, l := range letters {
-		dead += l.Rows
-	}
+	rejected, n3, dead := rounds.Letters(s, c.sink(header, snapshot.Rejected, 1), runs)
 	return snapshot.Commit(s, snapshot.Config{
 		Store: c.Sink.Store, Header: header, Gates: c.Gates, Undigested: []string{Items},
 		Equations: []string{
@@ -153,13 +147,7 @@ func (c Config) Build(s beam.Scope, runs []snapshot.Manifest, last map[string]ro
 }
 
 func (c Config) sink(header snapshot.Header, config string, buckets int) parquetio.WriteConfig {
-	sink := c.Sink
-	sink.Dir, sink.Config, sink.Stage, sink.Buckets = snapshot.RunDir(header.Set, header.RunID), config, "write_"+config, buckets
-	sink.BufferBytes = 1 << 20
-	if config != Rows {
-		sink.Splits = nil
-	}
-	return sink
+	return rounds.Sink(c.Sink, header, config, buckets, config == Rows)
 }
 
 // A Bar is one cell of an aspect's histogram.
@@ -232,7 +220,7 @@ func (c Config) gather(ctx context.Context, st store.Store, header snapshot.Head
 			return nil, runs, err
 		}
 		runs = append(runs, m)
-		err = parquetio.Rows(ctx, st, rounds.Shards([]snapshot.Manifest{m}, Items), func(it judgment.Item) error {
+		err = parquetio.Rows(ctx, st, schemas.ShardsOf(m.Shards, Items), func(it judgment.Item) error {
 			pools[it.Aspect] = append(pools[it.Aspect], placeOf(c.Seed, it))
 			return nil
 		})

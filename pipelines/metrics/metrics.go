@@ -121,11 +121,11 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 	var from []string
 	if c.System != "" {
 		from = append(from, "rewrite.out")
-		c.Snapshot.Equations = append(c.Snapshot.Equations, fmt.Sprintf("rewrite.in = %d", c.prompts()*int64(c.Draws+1)))
+		c.Snapshot.Equations = append(c.Snapshot.Equations, fmt.Sprintf("rewrite.in = %d", c.Prompts.Rows()*int64(c.Draws+1)))
 	}
 	if c.Tags {
 		from = append(from, "fixed.out")
-		c.Snapshot.Equations = append(c.Snapshot.Equations, fmt.Sprintf("fixed.in = %d", c.prompts()*int64(c.Draws*len(FixedSystems()))))
+		c.Snapshot.Equations = append(c.Snapshot.Equations, fmt.Sprintf("fixed.in = %d", c.Prompts.Rows()*int64(c.Draws*len(FixedSystems()))))
 	}
 	drawn := strings.Join(from, " + ")
 	if len(c.Scorers) > 0 {
@@ -176,18 +176,6 @@ func (a *arms) measure(s beam.Scope, c Config, fn measureFn, slates beam.PCollec
 	}
 	rows, dead, counts := beam.ParDo3(s, &fn, slates)
 	a.rows, a.rejected, a.counts = append(a.rows, rows), append(a.rejected, dead), append(a.counts, counts)
-}
-
-// prompts is how many prompts go in.
-func (c Config) prompts() int64 {
-	var n int64
-	for _, s := range c.Prompts.Shards {
-		n += s.Rows
-	}
-	if c.Prompts.Limit > 0 {
-		n = min(n, c.Prompts.Limit)
-	}
-	return n
 }
 
 func (c Config) sink(config string) parquetio.WriteConfig {

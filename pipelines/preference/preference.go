@@ -83,7 +83,7 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 	judged, deadJudgments, judgeCounts := judge.Score(s, c.Judge, drawn)
 	best := prefer.Choose(s, c.Prefer, judged)
 
-	n := c.prompts()
+	n := c.Prompts.Rows()
 	perPrompt := int64(c.Rewrite.Candidates)
 	pairs, n1 := parquetio.Write[schemas.PreferencePair](s, c.sink(Pairs, n), best.Pairs)
 	candidates, n2 := parquetio.Write[schemas.Candidate](s, c.sink(Candidates, n*perPrompt), best.Candidates)
@@ -109,7 +109,7 @@ func Build(s beam.Scope, c Config) beam.PCollection {
 func (c Config) metajudge() metajudge.Config {
 	m := c.JudgmentPairs
 	if m.Of == 0 {
-		m.Of = c.prompts() * int64(c.Rewrite.Candidates*len(m.Aspects))
+		m.Of = c.Prompts.Rows() * int64(c.Rewrite.Candidates*len(m.Aspects))
 	}
 	return m
 }
@@ -126,7 +126,7 @@ func (c Config) judgmentSink() parquetio.WriteConfig {
 // equations tie the stages together: no prompt, candidate or answer may be lost between two of them.
 func (c Config) equations() []string {
 	equations := []string{
-		fmt.Sprintf("prefer.in = %d", c.prompts()),
+		fmt.Sprintf("prefer.in = %d", c.Prompts.Rows()),
 		fmt.Sprintf("rewrite.in = %d*prefer.in", c.Rewrite.Candidates),
 		"draw.in = rewrite.out",
 		fmt.Sprintf("judge.in = %d*draw.out", c.samples()),
@@ -145,18 +145,6 @@ func (c Config) equations() []string {
 		)
 	}
 	return equations
-}
-
-// prompts is how many prompts go in.
-func (c Config) prompts() int64 {
-	var n int64
-	for _, s := range c.Prompts.Shards {
-		n += s.Rows
-	}
-	if c.Prompts.Limit > 0 {
-		n = min(n, c.Prompts.Limit)
-	}
-	return n
 }
 
 // samples is how many judgments a candidate gets.

@@ -102,7 +102,7 @@ func TestPairsFromPrompts(t *testing.T) {
 		t.Errorf("judgment pairs that nobody asked for: %v", m.Rows)
 	}
 	rewards := map[string]float64{}
-	err := parquetio.Rows(t.Context(), st, of(m, preference.Rewards), func(r schemas.Reward) error {
+	err := parquetio.Rows(t.Context(), st, schemas.ShardsOf(m.Shards, preference.Rewards), func(r schemas.Reward) error {
 		rewards[r.CandidateID] = r.Total
 		return nil
 	})
@@ -110,7 +110,7 @@ func TestPairsFromPrompts(t *testing.T) {
 		t.Fatal(err)
 	}
 	pairs := 0
-	err = parquetio.Rows(t.Context(), st, of(m, preference.Pairs), func(p schemas.PreferencePair) error {
+	err = parquetio.Rows(t.Context(), st, schemas.ShardsOf(m.Shards, preference.Pairs), func(p schemas.PreferencePair) error {
 		pairs++
 		if p.Margin <= 0 || rewards[p.ChosenID] != p.ChosenScore || rewards[p.RejectedID] != p.RejectedScore {
 			t.Errorf("pair %s: %+v", p.ID, p)
@@ -133,7 +133,7 @@ func TestPairsFromPrompts(t *testing.T) {
 func TestJudgmentPairs(t *testing.T) {
 	b := build(t, "rewrite.candidates=4", "judgment_pairs.asked=20")
 	judgments := map[string]schemas.Judgment{}
-	err := parquetio.Rows(t.Context(), b.store, of(b.manifest, preference.Judgments), func(j schemas.Judgment) error {
+	err := parquetio.Rows(t.Context(), b.store, schemas.ShardsOf(b.manifest.Shards, preference.Judgments), func(j schemas.Judgment) error {
 		judgments[j.ID] = j
 		return nil
 	})
@@ -142,7 +142,7 @@ func TestJudgmentPairs(t *testing.T) {
 	}
 	sum := func(m schemas.Image) string { return fmt.Sprintf("%x", sha256.Sum256(m.Bytes)) }
 	pairs, aspects := int64(0), map[string]int{}
-	err = parquetio.Rows(t.Context(), b.store, of(b.manifest, preference.JudgmentPairs), func(p schemas.VisionPreferencePair) error {
+	err = parquetio.Rows(t.Context(), b.store, schemas.ShardsOf(b.manifest.Shards, preference.JudgmentPairs), func(p schemas.VisionPreferencePair) error {
 		pairs++
 		chosen, rejected := judgments[p.ChosenID], judgments[p.RejectedID]
 		aspects[chosen.Aspect]++
@@ -176,13 +176,3 @@ func TestJudgmentPairs(t *testing.T) {
 func verdict(r snapshot.Result) string { return r.Verdict }
 
 func init() { beam.RegisterFunction(verdict) }
-
-func of(m snapshot.Manifest, config string) []schemas.Shard {
-	var out []schemas.Shard
-	for _, s := range m.Shards {
-		if s.Config == config {
-			out = append(out, s)
-		}
-	}
-	return out
-}

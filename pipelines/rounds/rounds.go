@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 )
 
@@ -111,13 +112,30 @@ func Parents(runs []snapshot.Manifest) []snapshot.Parent {
 func Shards(runs []snapshot.Manifest, config string) []schemas.Shard {
 	var out []schemas.Shard
 	for _, m := range runs {
-		for _, s := range m.Shards {
-			if s.Config == config {
-				out = append(out, s)
-			}
-		}
+		out = append(out, schemas.ShardsOf(m.Shards, config)...)
 	}
 	return out
+}
+
+// Sink is sink for one configuration of a run, in so many buckets. Only what a trainer reads is split.
+func Sink(sink parquetio.WriteConfig, header snapshot.Header, config string, buckets int, split bool) parquetio.WriteConfig {
+	sink.Dir, sink.Config, sink.Stage, sink.Buckets = snapshot.RunDir(header.Set, header.RunID), config, "write_"+config, buckets
+	sink.BufferBytes = 1 << 20
+	if !split {
+		sink.Splits = nil
+	}
+	return sink
+}
+
+// Letters writes the dead letters of all rounds to sink, and returns what parquetio.Write does and how many there are.
+func Letters(s beam.Scope, sink parquetio.WriteConfig, runs []snapshot.Manifest) (written, counts beam.PCollection, dead int64) {
+	letters := Shards(runs, snapshot.Rejected)
+	for _, l := range letters {
+		dead += l.Rows
+	}
+	written, counts = parquetio.Write[schemas.Rejected](s, sink,
+		parquetio.Read[schemas.Rejected](s, parquetio.ReadConfig{Store: sink.Store, Shards: letters}))
+	return written, counts, dead
 }
 
 // Counts are those of the runs together.

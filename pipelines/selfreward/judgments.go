@@ -68,7 +68,7 @@ func (l *Loop) judgments(ctx context.Context, step *Step, t int) error {
 	if err != nil {
 		return err
 	}
-	n, err := l.upTo(ctx, shardsOf(round, Own), last)
+	n, err := l.upTo(ctx, schemas.ShardsOf(round.Shards, Own), last)
 	if err != nil {
 		return err
 	}
@@ -81,8 +81,8 @@ func (l *Loop) judgments(ctx context.Context, step *Step, t int) error {
 	h.Parents, h.Models, h.Templates = []snapshot.Parent{parent(pairs), parent(round)}, round.Models, round.Templates
 	h.Metadata["judgment_pairs"] = why
 	cfg := mixConfig{
-		Own: parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(round, Own), Limit: n}, OwnRows: n,
-		Pairs: parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(pairs, preference.Pairs)}, PairRows: pairs.Rows[preference.Pairs],
+		Own: parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(round.Shards, Own), Limit: n}, OwnRows: n,
+		Pairs: parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(pairs.Shards, preference.Pairs)}, PairRows: pairs.Rows[preference.Pairs],
 		Sink: l.sink(h), Snapshot: snapshot.Config{Store: l.Store.URL(), Header: h},
 	}
 	m, err := l.Ensure(ctx, h, "write_"+Mixed, n+cfg.PairRows, func(s beam.Scope) { buildMixed(s, cfg) })
@@ -99,7 +99,7 @@ func (l *Loop) last(ctx context.Context, t int, pairs snapshot.Manifest) (uint64
 		return math.MaxUint64, nil
 	}
 	var last uint64
-	err := parquetio.Rows(ctx, l.Store, shardsOf(pairs, preference.Pairs), func(p place) error {
+	err := parquetio.Rows(ctx, l.Store, schemas.ShardsOf(pairs.Shards, preference.Pairs), func(p place) error {
 		last = max(last, schemas.Rank(l.Recipe.Seed, p.PromptID))
 		return nil
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/pipelines/metrics"
 	"github.com/promptmill/promptmill/pipelines/prompts"
 	"github.com/promptmill/promptmill/recipe"
+	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/judgment"
 	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
@@ -108,7 +109,7 @@ func (l *Loop) measured(ctx context.Context, cfg metrics.Config, models map[stri
 		}
 		h.Metadata["judge"] = string(text)
 	}
-	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(set, prompts.Rows), Limit: limit}
+	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(set.Shards, prompts.Rows), Limit: limit}
 	cfg.Sink = l.sink(h)
 	cfg.Sink.Seed = l.Recipe.MetricsSeed()
 	cfg.Snapshot = snapshot.Config{Store: l.Store.URL(), Header: h, Gates: snapshot.Gates{MaxDeadFraction: l.Recipe.Gates.MaxDeadFraction}}

@@ -54,7 +54,7 @@ func Measurements(ctx context.Context, st store.Store, s State) (rows []schemas.
 		if err != nil {
 			return nil, err
 		}
-		err = parquetio.Rows(ctx, st, shardsOf(m, metrics.Rows), func(m schemas.Measurement) error {
+		err = parquetio.Rows(ctx, st, schemas.ShardsOf(m.Shards, metrics.Rows), func(m schemas.Measurement) error {
 			rows = append(rows, m)
 			return nil
 		})
@@ -107,7 +107,7 @@ func (l *Loop) parses(ctx context.Context, m snapshot.Manifest) error {
 	}
 	failures := ledger.Total(m.Counts, judge.Stage, schemas.Dead) * int64(l.Recipe.Judge.Retries+1)
 	answers := ledger.Total(m.Counts, judge.Stage, schemas.Out)
-	err := parquetio.Rows(ctx, l.Store, shardsOf(m, preference.Judgments), func(j schemas.Judgment) error {
+	err := parquetio.Rows(ctx, l.Store, schemas.ShardsOf(m.Shards, preference.Judgments), func(j schemas.Judgment) error {
 		failures += int64(j.Attempt)
 		return nil
 	})

@@ -171,7 +171,7 @@ func (l *Loop) round(ctx context.Context, t int, set snapshot.Manifest, take int
 	h.Metadata["judgment_pairs"] = why
 	cfg := preference.New(r)
 	h.Parents, h.Models, h.Templates = []snapshot.Parent{parent(set)}, models, cfg.Templates()
-	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(set, prompts.Rows), Limit: take}
+	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(set.Shards, prompts.Rows), Limit: take}
 	cfg.Sink, cfg.ShardRows = l.sink(h), r.Parquet.ShardRows
 	cfg.Snapshot = snapshot.Config{Store: l.Store.URL(), Header: h, Gates: snapshot.Gates{MaxDeadFraction: r.Gates.MaxDeadFraction}}
 	return l.Ensure(ctx, h, "prefer", take, func(s beam.Scope) { preference.Build(s, cfg) })
@@ -188,7 +188,7 @@ func (l *Loop) first(ctx context.Context, step *Step, wanted int64, m snapshot.M
 	h.Metadata = maps.Clone(h.Metadata)
 	h.Metadata["judgment_pairs"] = m.Metadata["judgment_pairs"]
 	cfg := firstConfig{
-		Pairs: parquetio.ReadConfig{Store: l.Store.URL(), Shards: shardsOf(m, preference.Pairs), Limit: n},
+		Pairs: parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(m.Shards, preference.Pairs), Limit: n},
 		Rows:  n, Sink: l.sink(h), ShardRows: l.Recipe.Parquet.ShardRows,
 		Snapshot: snapshot.Config{
 			Store: l.Store.URL(), Header: h, Gates: snapshot.Gates{MinRows: map[string]int64{preference.Pairs: max(wanted, 1)}},
@@ -208,15 +208,4 @@ func system(t int) string {
 		return "sft"
 	}
 	return fmt.Sprintf("dpo%d", t)
-}
-
-// shardsOf are those of the shards that belong to one configuration, in their order.
-func shardsOf(m snapshot.Manifest, config string) []schemas.Shard {
-	var out []schemas.Shard
-	for _, s := range m.Shards {
-		if s.Config == config {
-			out = append(out, s)
-		}
-	}
-	return out
 }

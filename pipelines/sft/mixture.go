@@ -115,7 +115,7 @@ func (m Mixture) targets(set string) ([]Target, error) {
 func (m Mixture) cut(ctx context.Context, st store.Store) (Cut, error) {
 	l := newLinker()
 	if m.Evaluation != nil {
-		err := parquetio.Rows(ctx, st, rounds.Shards([]snapshot.Manifest{*m.Evaluation}, evaluation.Items), func(it teacher.Item) error {
+		err := parquetio.Rows(ctx, st, schemas.ShardsOf(m.Evaluation.Shards, evaluation.Items), func(it teacher.Item) error {
 			l.add(it.Group, it.Image1.SHA256, it.Image2.SHA256)
 			return nil
 		})
@@ -124,7 +124,7 @@ func (m Mixture) cut(ctx context.Context, st store.Store) (Cut, error) {
 		}
 	}
 	if m.Judgment != nil {
-		err := parquetio.Rows(ctx, st, rounds.Shards([]snapshot.Manifest{*m.Judgment}, judgment.Items), func(it judgments.Item) error {
+		err := parquetio.Rows(ctx, st, schemas.ShardsOf(m.Judgment.Shards, judgment.Items), func(it judgments.Item) error {
 			l.add(it.Group, it.Image1.SHA256, it.Image2.SHA256)
 			return nil
 		})
@@ -144,7 +144,7 @@ func (m Mixture) Build(s beam.Scope, cut Cut, targets []Target, header snapshot.
 		got[t.Part] = t.Got
 	}
 	read := func(of *snapshot.Manifest, config string, limit int64) parquetio.ReadConfig {
-		return parquetio.ReadConfig{Store: m.Sink.Store, Shards: rounds.Shards([]snapshot.Manifest{*of}, config), Limit: limit}
+		return parquetio.ReadConfig{Store: m.Sink.Store, Shards: schemas.ShardsOf(of.Shards, config), Limit: limit}
 	}
 	var shards, counts []beam.PCollection
 	texts := got[schemas.TaskRewrite]

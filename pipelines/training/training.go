@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -146,7 +145,7 @@ func Err(ctx context.Context, st store.Store, err error) error {
 		return err
 	}
 	var dead []error
-	readErr := parquetio.Rows(ctx, st, shardsOf(refused.Shards, snapshot.Rejected), func(r schemas.Rejected) error {
+	readErr := parquetio.Rows(ctx, st, schemas.ShardsOf(refused.Shards, snapshot.Rejected), func(r schemas.Rejected) error {
 		because := snapshot.ErrGate
 		switch r.Reason {
 		case train.Failed, train.Cancelled, train.NoCheckpoint, train.Diverged:
@@ -161,17 +160,13 @@ func Err(ctx context.Context, st store.Store, err error) error {
 	return errors.Join(dead...)
 }
 
-func shardsOf(shards []schemas.Shard, config string) []schemas.Shard {
-	return slices.DeleteFunc(slices.Clone(shards), func(s schemas.Shard) bool { return s.Config != config })
-}
-
 // Load reads the rows of a committed run: what was made, and how and where.
 func Load(ctx context.Context, st store.Store, m snapshot.Manifest) (schemas.Checkpoint, schemas.Training, error) {
 	var made schemas.Checkpoint
 	var how schemas.Training
 	err := errors.Join(
-		parquetio.Rows(ctx, st, shardsOf(m.Shards, Checkpoints), func(r schemas.Checkpoint) error { made = r; return nil }),
-		parquetio.Rows(ctx, st, shardsOf(m.Shards, Trainings), func(r schemas.Training) error { how = r; return nil }))
+		parquetio.Rows(ctx, st, schemas.ShardsOf(m.Shards, Checkpoints), func(r schemas.Checkpoint) error { made = r; return nil }),
+		parquetio.Rows(ctx, st, schemas.ShardsOf(m.Shards, Trainings), func(r schemas.Training) error { how = r; return nil }))
 	if err != nil {
 		return made, how, fmt.Errorf("training: run %s of %s: %w", m.RunID, m.Set, err)
 	}

@@ -41,6 +41,18 @@ func (c ReadConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Rows is how many rows are read.
+func (c ReadConfig) Rows() int64 {
+	var n int64
+	for _, s := range c.Shards {
+		n += s.Rows
+	}
+	if c.Limit > 0 {
+		n = min(n, c.Limit)
+	}
+	return n
+}
+
 // readParts is about how many elements a Read makes, so that there is work for every worker: enough for clusters of
 // some tens of slots, and few enough that opening a file for each costs little.
 const readParts = 64

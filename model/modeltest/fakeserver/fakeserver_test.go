@@ -15,16 +15,6 @@ import (
 	"github.com/promptmill/promptmill/model/modeltest/fakeserver"
 )
 
-func start(t *testing.T, c fakeserver.Config) *fakeserver.Server {
-	t.Helper()
-	s, err := fakeserver.Start(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
 func post(t *testing.T, url, body string) (int, string) {
 	t.Helper()
 	resp, err := http.Post(url, "application/json", strings.NewReader(body))
@@ -42,7 +32,7 @@ func post(t *testing.T, url, body string) (int, string) {
 const two = `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"a"}},{"type":"image_url","image_url":{"url":"b"}},{"type":"text","text":"Score."}]}],"seed":4}`
 
 func TestTexts(t *testing.T) {
-	s := start(t, fakeserver.Config{})
+	s := fakeserver.New(t, fakeserver.Config{})
 	for _, tt := range []struct{ body, says string }{
 		{`{"messages":[{"role":"user","content":"a cat"}]}`, `"content":"a `},
 		{two, `Output for Image 1:\nScore: `},
@@ -64,7 +54,7 @@ func TestTexts(t *testing.T) {
 // The same faults for the same content, whatever the concurrency.
 func TestFaultsRepeat(t *testing.T) {
 	outcomes := func(width int) map[string]int {
-		s := start(t, fakeserver.Config{FaultRate: 0.4, Seed: 7, RedirectTo: "http://elsewhere.example/", Faults: []fakeserver.Fault{
+		s := fakeserver.New(t, fakeserver.Config{FaultRate: 0.4, Seed: 7, RedirectTo: "http://elsewhere.example/", Faults: []fakeserver.Fault{
 			fakeserver.Status429, fakeserver.Status500, fakeserver.Status503, fakeserver.Garbage, fakeserver.Empty,
 		}})
 		var mu sync.Mutex
@@ -97,7 +87,7 @@ func TestFaultsRepeat(t *testing.T) {
 }
 
 func TestSlots(t *testing.T) {
-	s := start(t, fakeserver.Config{Slots: 3, Latency: 10 * time.Millisecond})
+	s := fakeserver.New(t, fakeserver.Config{Slots: 3, Latency: 10 * time.Millisecond})
 	begin := time.Now()
 	var wg sync.WaitGroup
 	for range 12 {
@@ -111,7 +101,7 @@ func TestSlots(t *testing.T) {
 }
 
 func TestKeyAndRoutes(t *testing.T) {
-	s := start(t, fakeserver.Config{Key: "k"})
+	s := fakeserver.New(t, fakeserver.Config{Key: "k"})
 	if status, body := post(t, s.URL+"/v1/chat/completions", two); status != 401 {
 		t.Errorf("without the key: %d %s", status, body)
 	}
@@ -136,7 +126,7 @@ func TestKeyAndRoutes(t *testing.T) {
 }
 
 func TestPictureFaults(t *testing.T) {
-	s := start(t, fakeserver.Config{FaultRate: 1})
+	s := fakeserver.New(t, fakeserver.Config{FaultRate: 1})
 	for fault, check := range map[fakeserver.Fault]func(model.PictureInfo, error) bool{
 		fakeserver.Black:   func(p model.PictureInfo, err error) bool { return err == nil && p.Black },
 		fakeserver.Damaged: func(_ model.PictureInfo, err error) bool { return err != nil },

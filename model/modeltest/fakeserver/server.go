@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -116,6 +117,17 @@ type Server struct {
 
 // Start starts a server on a free port of the loopback interface.
 func Start(c Config) (*Server, error) { return Listen("127.0.0.1:0", c) }
+
+// New starts a server that lives as long as a test.
+func New(tb testing.TB, c Config) *Server {
+	tb.Helper()
+	s, err := Start(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Close)
+	return s
+}
 
 // Listen starts a server on addr.
 func Listen(addr string, c Config) (*Server, error) {

@@ -12,22 +12,15 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/modeltest"
-	"github.com/promptmill/promptmill/model/onnx"
+	"github.com/promptmill/promptmill/model/onnx/onnxtest"
 	"github.com/promptmill/promptmill/model/scorers/clip"
 )
 
 const tiny = "testdata/tiny"
 
-func needLibrary(tb testing.TB) {
-	tb.Helper()
-	if err := onnx.Start(); err != nil {
-		tb.Skipf("not executed: %v", err)
-	}
-}
-
 // Cosines times the logit scale are those of transformers' CLIPModel on the same pictures and texts, from the bytes on.
 func TestScores(t *testing.T) {
-	needLibrary(t)
+	onnxtest.NeedLibrary(t)
 	data, err := os.ReadFile("testdata/tiny_expected.json")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +63,7 @@ func TestScores(t *testing.T) {
 }
 
 func TestConformance(t *testing.T) {
-	needLibrary(t)
+	onnxtest.NeedLibrary(t)
 	modeltest.RunScorer(t, func(t *testing.T) model.Scorer {
 		m, err := clip.Open(tiny, clip.Options{})
 		if err != nil {
@@ -83,7 +76,7 @@ func TestConformance(t *testing.T) {
 
 // A folder that would give other scores than its makers', or none, is refused with the file and what is wrong with it.
 func TestRefused(t *testing.T) {
-	needLibrary(t)
+	onnxtest.NeedLibrary(t)
 	for name, c := range map[string]struct {
 		file, content string // "" removes the file
 		options       map[string]string

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,39 +12,7 @@ import (
 	"github.com/promptmill/promptmill/model/scene"
 	"github.com/promptmill/promptmill/model/tiny/train"
 	"github.com/promptmill/promptmill/model/tokenizer"
-	"github.com/promptmill/promptmill/testdata"
 )
-
-// realPrompts are all prompts that come with promptmill, and the tokenizer that they give.
-var realPrompts = sync.OnceValues(func() ([]train.Prompt, error) {
-	f, err := testdata.Files.Open("prompts/sd_prompts_all.jsonl.gz")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return train.ReadPrompts(f)
-})
-
-var realBPE = sync.OnceValues(func() (*train.BPE, error) {
-	prompts, err := realPrompts()
-	if err != nil {
-		return nil, err
-	}
-	return train.Tokenizer(prompts)
-})
-
-func load(t *testing.T) ([]train.Prompt, *train.BPE) {
-	t.Helper()
-	prompts, err := realPrompts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	bpe, err := realBPE()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return prompts, bpe
-}
 
 func open(t *testing.T, b *train.BPE, use train.Use) *tokenizer.Tokenizer {
 	t.Helper()
@@ -95,7 +62,7 @@ func TestMergesAreTheMostFrequentPairs(t *testing.T) {
 }
 
 func TestTokenizerHasTheVocabulary(t *testing.T) {
-	_, bpe := load(t)
+	_, bpe := train.Load(t)
 	tok := open(t, bpe, train.ForChat)
 	if tok.Vocab() != train.Vocabulary {
 		t.Errorf("%d tokens, want %d", tok.Vocab(), train.Vocabulary)
@@ -119,7 +86,7 @@ func TestTokenizerHasTheVocabulary(t *testing.T) {
 }
 
 func TestPicturesReadTextAsTheWorldDoes(t *testing.T) {
-	prompts, bpe := load(t)
+	prompts, bpe := train.Load(t)
 	tok := open(t, bpe, train.ForPictures)
 	check := func(text string) {
 		ids, _ := tok.Window(text, 0)

@@ -35,7 +35,7 @@ func TestReadPrompts(t *testing.T) {
 }
 
 func TestCaptionsStayInTheirPart(t *testing.T) {
-	prompts, _ := load(t)
+	prompts, _ := train.Load(t)
 	count := map[train.Part]int{}
 	for _, p := range prompts {
 		count[train.PartOf(p.Raw)]++
@@ -80,7 +80,7 @@ func pairsOf(words []string) (out []string) {
 }
 
 func TestSwappedSubjectsSpreadOverCategories(t *testing.T) {
-	prompts, _ := load(t)
+	prompts, _ := train.Load(t)
 	corpus, err := train.NewCorpus(prompts, train.Training)
 	if err != nil {
 		t.Fatal(err)

@@ -1,12 +1,9 @@
 package train_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
-	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,24 +12,10 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/diffusion"
-	"github.com/promptmill/promptmill/model/onnx"
+	"github.com/promptmill/promptmill/model/onnx/onnxtest"
 	"github.com/promptmill/promptmill/model/scene"
 	"github.com/promptmill/promptmill/model/tiny/train"
 )
-
-var (
-	update = flag.Bool("update", false, "write the losses that are measured to testdata")
-	full   = flag.Bool("full", false, "train steps of full size, too: a minute")
-)
-
-func needRuntime(t *testing.T) {
-	t.Helper()
-	if err := onnx.Start(); errors.Is(err, onnx.ErrLibrary) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // small is a run that takes seconds.
 func small(steps int64) train.T2IConfig {
@@ -41,65 +24,21 @@ func small(steps int64) train.T2IConfig {
 	return c
 }
 
-// losses of the first steps, by phase.
-type losses map[train.Phase][]float64
-
-// tolerance is for CPUs of other types, whose sums differ in their last bits: a run amplifies them.
-const tolerance = 5e-3
-
 // TestFirstLosses compares 50 steps of each phase with those of the CPU that made the committed weights. The text losses
 // of "full" are the beginning of the run that made them.
 func TestFirstLosses(t *testing.T) {
-	needRuntime(t)
-	prompts, bpe := load(t)
-	path := filepath.Join("testdata", "t2i_losses.json")
-	data, err := os.ReadFile(path)
-	if err != nil && !*update {
-		t.Fatal(err)
-	}
-	want := map[string]losses{}
-	if err == nil {
-		if err := json.Unmarshal(data, &want); err != nil {
-			t.Fatal(err)
-		}
-	}
+	prompts, bpe := train.Load(t)
 	whole := train.DefaultT2I()
 	whole.Stop = 50
-	for name, c := range map[string]train.T2IConfig{"small": small(50), "full": whole} {
-		if name == "full" && !*full {
-			continue
-		}
-		got := losses{}
-		err := train.T2I(t.Context(), t.TempDir(), prompts, bpe, c, func(p train.Phase, _ int64, loss float64) {
-			got[p] = append(got[p], math.Round(loss*1e6)/1e6)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if *update {
-			want[name] = got
-			continue
-		}
-		near := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= tolerance*math.Abs(b) })
-		if d := cmp.Diff(want[name], got, near); d != "" {
-			t.Errorf("%s: the losses differ from testdata's: %s", name, d)
-		}
-	}
-	if *update {
-		data, err := json.MarshalIndent(want, "", " ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	compareLosses(t, "t2i_losses.json", small(50), whole, func(c train.T2IConfig, note func(train.Phase, int64, float64)) error {
+		return train.T2I(t.Context(), t.TempDir(), prompts, bpe, c, note)
+	})
 }
 
 // TestInterruptedRunGoesOn stops a run in each phase and compares what it gives in the end with a run in one piece.
 func TestInterruptedRunGoesOn(t *testing.T) {
-	needRuntime(t)
-	prompts, bpe := load(t)
+	onnxtest.NeedLibrary(t)
+	prompts, bpe := train.Load(t)
 	one, pieces := t.TempDir(), t.TempDir()
 	c := small(3)
 	c.Texts, c.TextBatch = 3, 4
@@ -122,19 +61,7 @@ func TestInterruptedRunGoesOn(t *testing.T) {
 	if steps != 6 {
 		t.Errorf("the pieces have %d steps, want 6", steps)
 	}
-	for _, name := range []string{"text_encoder/model.onnx", "unet/model.onnx", "vae_decoder/model.onnx", "tokenizer/tokenizer.json"} {
-		a, err := os.ReadFile(filepath.Join(one, filepath.FromSlash(name)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := os.ReadFile(filepath.Join(pieces, filepath.FromSlash(name)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(a, b) {
-			t.Errorf("%s is another after interruptions", name)
-		}
-	}
+	sameFiles(t, one, pieces, "text_encoder/model.onnx", "unet/model.onnx", "vae_decoder/model.onnx", "tokenizer/tokenizer.json")
 	if _, err := os.Stat(filepath.Join(pieces, "checkpoint")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the checkpoint is still there: %v", err)
 	}

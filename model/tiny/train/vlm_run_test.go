@@ -1,95 +1,38 @@
 package train_test
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/model/onnx/onnxtest"
 	"github.com/promptmill/promptmill/model/tiny/train"
 	"github.com/promptmill/promptmill/model/vlm"
 	"github.com/promptmill/promptmill/transforms/judge"
 )
 
-// sample are rows of the supervised set that the committed weights were trained on the like of: cmd/promptmill's TestTinyRows
-// builds them.
-func sample(t *testing.T) (rows train.Rows) {
-	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", "rows.json.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.NewDecoder(z).Decode(&rows); err != nil {
-		t.Fatal(err)
-	}
-	return rows
-}
-
 // TestVLMFirstLosses compares the first steps of each stage with those of the CPU that made the committed weights. With
 // -full there are 50, and those of tower and language are of the very run that made these.
 func TestVLMFirstLosses(t *testing.T) {
-	needRuntime(t)
-	prompts, bpe := load(t)
-	rows := sample(t)
-	path := filepath.Join("testdata", "vlm_losses.json")
-	want := map[string]losses{}
-	if data, err := os.ReadFile(path); err == nil {
-		if err := json.Unmarshal(data, &want); err != nil {
-			t.Fatal(err)
-		}
-	} else if !*update {
-		t.Fatal(err)
-	}
+	prompts, bpe := train.Load(t)
+	rows := train.Sample(t)
 	few, whole := train.DefaultVLM(), train.DefaultVLM()
 	few.Rows, few.Stop, whole.Stop = 30, 10, 50
-	for name, c := range map[string]train.VLMConfig{"small": few, "full": whole} {
-		if name == "full" && !*full {
-			continue
-		}
-		got := losses{}
-		err := train.VLM(t.Context(), t.TempDir(), prompts, bpe, rows, c, train.Render, func(p train.Phase, _ int64, loss float64) {
-			got[p] = append(got[p], math.Round(loss*1e6)/1e6)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if *update {
-			want[name] = got
-			continue
-		}
-		near := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= tolerance*math.Abs(b) })
-		if d := cmp.Diff(want[name], got, near); d != "" {
-			t.Errorf("%s: the losses differ from testdata's: %s", name, d)
-		}
-	}
-	if *update {
-		data, err := json.MarshalIndent(want, "", " ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	compareLosses(t, "vlm_losses.json", few, whole, func(c train.VLMConfig, note func(train.Phase, int64, float64)) error {
+		return train.VLM(t.Context(), t.TempDir(), prompts, bpe, rows, c, train.Render, note)
+	})
 }
 
 // TestInterruptedVLMGoesOn stops a run among its tasks and compares what it gives in the end with a run in one piece.
 func TestInterruptedVLMGoesOn(t *testing.T) {
-	needRuntime(t)
-	prompts, bpe := load(t)
-	rows := sample(t)
+	onnxtest.NeedLibrary(t)
+	prompts, bpe := train.Load(t)
+	rows := train.Sample(t)
 	one, pieces := t.TempDir(), t.TempDir()
 	c := train.DefaultVLM()
 	c.Rows, c.Stop = 8, 2
@@ -113,16 +56,8 @@ func TestInterruptedVLMGoesOn(t *testing.T) {
 		t.Errorf("the pieces have %d steps, want 8", steps)
 	}
 	for _, folder := range []string{"vlm-init", "vlm-sft"} {
-		for _, name := range []string{"onnx/vision_encoder.onnx", "onnx/embed_tokens.onnx", "onnx/decoder_model_merged.onnx", "tokenizer.json", "config.json"} {
-			path := filepath.Join(folder, filepath.FromSlash(name))
-			a, errOne := os.ReadFile(filepath.Join(one, path))
-			b, errPieces := os.ReadFile(filepath.Join(pieces, path))
-			if err := errors.Join(errOne, errPieces); err != nil {
-				t.Error(err)
-			} else if !bytes.Equal(a, b) {
-				t.Errorf("%s is another after interruptions", path)
-			}
-		}
+		sameFiles(t, filepath.Join(one, folder), filepath.Join(pieces, folder),
+			"onnx/vision_encoder.onnx", "onnx/embed_tokens.onnx", "onnx/decoder_model_merged.onnx", "tokenizer.json", "config.json")
 	}
 	if _, err := os.Stat(filepath.Join(pieces, "vlm-checkpoint")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the checkpoint is still there: %v", err)
@@ -132,7 +67,7 @@ func TestInterruptedVLMGoesOn(t *testing.T) {
 // examine measures a committed model on few pictures.
 func examine(t *testing.T, folder string, comparisons, judgments int) *train.VLMReport {
 	t.Helper()
-	prompts, _ := load(t)
+	prompts, _ := train.Load(t)
 	corpus, err := train.NewCorpus(prompts, train.Test)
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +96,7 @@ func examine(t *testing.T, folder string, comparisons, judgments int) *train.VLM
 
 // The committed models can do what their cards say, with room for so few questions.
 func TestCommittedVLM(t *testing.T) {
-	needRuntime(t)
+	onnxtest.NeedLibrary(t)
 	r := examine(t, "vlm-sft", 200, 300)
 	for i, least := range []float64{.82, .72, .61} { // the trial's figures less 10%
 		if s := r.Judge[i]; s.Difference < least || s.Parsable < .98 || s.Accuracy < .7 {

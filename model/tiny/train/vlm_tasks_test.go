@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -14,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/promptmill/promptmill/model/onnx"
+	"github.com/promptmill/promptmill/model/onnx/onnxtest"
 	"github.com/promptmill/promptmill/model/scene"
 	"github.com/promptmill/promptmill/model/trainers/dataset"
 	"github.com/promptmill/promptmill/model/vlm"
@@ -23,26 +22,10 @@ import (
 	"github.com/promptmill/promptmill/transforms/judge"
 )
 
-func realPrompts(t *testing.T) []Prompt {
-	t.Helper()
-	f, err := os.Open("../../../testdata/prompts/sd_prompts_all.jsonl.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	prompts, err := ReadPrompts(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return prompts
-}
-
 // Nearly every row fits its lesson's shape, pictures stand where the lesson puts them, and the judge's parser reads the
 // answers.
 func TestRows(t *testing.T) {
-	if err := onnx.Start(); errors.Is(err, onnx.ErrLibrary) {
-		t.Skip(err)
-	}
+	onnxtest.NeedLibrary(t)
 	folder, err := vlm.Open(t.Context(), filepath.Join("..", "weights", initFolder), vlm.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -56,19 +39,7 @@ func TestRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(filepath.Join("testdata", "rows.json.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rows Rows
-	if err := json.NewDecoder(z).Decode(&rows); err != nil {
-		t.Fatal(err)
-	}
+	rows := Sample(t)
 	s, err := newSchool(rows, encoder)
 	if err != nil {
 		t.Fatal(err)
@@ -125,11 +96,7 @@ func TestRows(t *testing.T) {
 
 // What counts of a judgment are the numbers that must be worked out.
 func TestCounted(t *testing.T) {
-	prompts := realPrompts(t)
-	bpe, err := Tokenizer(prompts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, bpe := Load(t)
 	words, err := openTokenizer(t.TempDir(), bpe)
 	if err != nil {
 		t.Fatal(err)
@@ -148,11 +115,7 @@ func TestCounted(t *testing.T) {
 
 // The plain language fits its lesson's shape.
 func TestLanguage(t *testing.T) {
-	prompts := realPrompts(t)
-	bpe, err := Tokenizer(prompts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	prompts, bpe := Load(t)
 	words, err := openTokenizer(t.TempDir(), bpe)
 	if err != nil {
 		t.Fatal(err)
@@ -174,25 +137,30 @@ func TestLanguage(t *testing.T) {
 	}
 }
 
-// What the supervised set is built from has no prompt that the models are measured on.
-func TestInputsHaveNoHeldoutPrompts(t *testing.T) {
-	prompts := realPrompts(t)
-	bpe, err := Tokenizer(prompts)
-	if err != nil {
-		t.Fatal(err)
-	}
+// inputs are the files of WriteInputs by their names, with 500 prompts, and the prompts that they are made of.
+func inputs(t *testing.T) (map[string][]byte, []Prompt) {
+	t.Helper()
+	prompts, bpe := Load(t)
 	dir := t.TempDir()
 	if err := WriteInputs(dir, prompts, bpe, 500, 1); err != nil {
 		t.Fatal(err)
 	}
-	texts := map[string][]string{}
+	files := map[string][]byte{}
 	for _, name := range []string{PromptsFile, PairsFile, HeldoutFile} {
-		f, err := os.Open(filepath.Join(dir, name))
-		if err != nil {
+		var err error
+		if files[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
-		for d := json.NewDecoder(f); d.More(); {
+	}
+	return files, prompts
+}
+
+// What the supervised set is built from has no prompt that the models are measured on.
+func TestInputsHaveNoHeldoutPrompts(t *testing.T) {
+	files, prompts := inputs(t)
+	texts := map[string][]string{}
+	for _, name := range []string{PromptsFile, PairsFile, HeldoutFile} {
+		for d := json.NewDecoder(bytes.NewReader(files[name])); d.More(); {
 			var row struct{ Prompt, Raw, Rewritten string }
 			if err := d.Decode(&row); err != nil {
 				t.Fatal(err)
@@ -226,19 +194,7 @@ func TestInputsHaveNoHeldoutPrompts(t *testing.T) {
 
 // The pairs that come with promptmill are those that are written.
 func TestPairsThatComeAlong(t *testing.T) {
-	prompts := realPrompts(t)
-	bpe, err := Tokenizer(prompts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := WriteInputs(dir, prompts, bpe, 1, 1); err != nil {
-		t.Fatal(err)
-	}
-	want, err := os.ReadFile(filepath.Join(dir, PairsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
+	files, _ := inputs(t)
 	f, err := testdata.Files.Open("prompts/rewritings.jsonl.gz")
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +208,7 @@ func TestPairsThatComeAlong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got, want) {
+	if !bytes.Equal(got, files[PairsFile]) {
 		t.Error("testdata/prompts/rewritings.jsonl.gz is another; run `go run rewritings.go` there")
 	}
 }

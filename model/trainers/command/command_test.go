@@ -119,23 +119,6 @@ func kill(t *testing.T, dir string) {
 	}
 }
 
-// wait polls until the job has ended.
-func wait(t *testing.T, m model.Trainer, handle string) model.TrainStatus {
-	t.Helper()
-	for range 1000 {
-		s, err := m.Status(t.Context(), handle)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.State != model.TrainQueued && s.State != model.TrainRunning {
-			return s
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("the job does not end")
-	return model.TrainStatus{}
-}
-
 func waitFor(t *testing.T, path string) string {
 	t.Helper()
 	for range 500 {
@@ -168,7 +151,7 @@ func TestExitCodeAndLogAreInTheMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := wait(t, m, handle)
+		s := modeltest.TrainEnd(t, m, handle, time.Minute)
 		for _, w := range want {
 			if s.State != model.TrainFailed || !strings.Contains(s.Message, w) {
 				t.Errorf("%s: %s: %s; want a failure that says %q", start, s.State, s.Message, w)
@@ -188,7 +171,7 @@ func TestChildrenEndToo(t *testing.T) {
 				t.Error(err)
 			}
 		},
-		"exit": func(t *testing.T, m model.Trainer, dir string) { wait(t, m, dir) },
+		"exit": func(t *testing.T, m model.Trainer, dir string) { modeltest.TrainEnd(t, m, dir, time.Minute) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "out")
@@ -221,7 +204,7 @@ func TestDeafTrainerIsKilled(t *testing.T) {
 	if err := m.Cancel(t.Context(), handle); err != nil {
 		t.Fatal(err)
 	}
-	if s := wait(t, m, handle); s.State != model.TrainCancelled {
+	if s := modeltest.TrainEnd(t, m, handle, time.Minute); s.State != model.TrainCancelled {
 		t.Errorf("ended as %+v", s)
 	}
 }
@@ -245,7 +228,7 @@ func TestKilledTooOften(t *testing.T) {
 		}
 		kill(t, dir)
 	}
-	if s := wait(t, m, handle); s.State != model.TrainFailed || !strings.Contains(s.Message, "killed 2 times") {
+	if s := modeltest.TrainEnd(t, m, handle, time.Minute); s.State != model.TrainFailed || !strings.Contains(s.Message, "killed 2 times") {
 		t.Errorf("ended as %+v", s)
 	}
 }
@@ -262,7 +245,7 @@ func TestResumeArgumentsAndLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	kill(t, dir)
-	if s := wait(t, m, handle); s.State != model.TrainSucceeded {
+	if s := modeltest.TrainEnd(t, m, handle, time.Minute); s.State != model.TrainSucceeded {
 		t.Fatalf("ended as %+v", s)
 	}
 	if log := read(t, filepath.Join(dir, "log")); !strings.Contains(log, "--resume_from_checkpoint "+dir+"/model/checkpoint-") || strings.Contains(log, "checkpoint-99") {
@@ -295,7 +278,7 @@ func TestOutlivesItsStarter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := wait(t, m, handle); s.State != model.TrainSucceeded {
+	if s := modeltest.TrainEnd(t, m, handle, time.Minute); s.State != model.TrainSucceeded {
 		t.Errorf("ended as %+v", s)
 	}
 	if n := strings.Count(read(t, filepath.Join(dir, "begun")), "\n"); n != 1 {
@@ -311,7 +294,7 @@ func TestOneFolderOneJob(t *testing.T) {
 	if _, err := m.Start(t.Context(), job("second", "good", data, dir)); !errors.Is(err, model.ErrConfig) || !strings.Contains(err.Error(), "job first") {
 		t.Errorf("a second job in the folder of the first: %v", err)
 	}
-	wait(t, m, dir)
+	modeltest.TrainEnd(t, m, dir, time.Minute)
 }
 
 func TestOpenRefuses(t *testing.T) {

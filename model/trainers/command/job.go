@@ -92,9 +92,9 @@ func (j *job) advance(ctx context.Context) (model.TrainStatus, error) {
 	if status, done, err := j.settle(ctx); done || err != nil {
 		return status, err
 	}
-	lock, err := j.lock()
+	lock, err := j.Lock()
 	switch {
-	case errors.Is(err, errLocked):
+	case errors.Is(err, jobfolder.ErrLocked):
 		return j.running(ctx)
 	case err != nil:
 		return model.TrainStatus{}, err
@@ -107,7 +107,7 @@ func (j *job) advance(ctx context.Context) (model.TrainStatus, error) {
 	switch {
 	case err != nil:
 		return model.TrainStatus{}, err
-	case j.has("cancel"):
+	case j.CancelAsked():
 		return j.End(ctx, model.TrainStatus{State: model.TrainCancelled, Message: "cancelled"})
 	case len(attempts) > j.restarts:
 		return j.End(ctx, j.failed(fmt.Sprintf("the program was killed %d times without an exit code", len(attempts))))
@@ -127,7 +127,7 @@ func (j *job) settle(ctx context.Context) (status model.TrainStatus, done bool, 
 	switch {
 	case err != nil || !exited:
 		return status, false, err
-	case j.has("cancel"):
+	case j.CancelAsked():
 		status, err = j.End(ctx, model.TrainStatus{State: model.TrainCancelled, Message: "cancelled"})
 	default:
 		status, err = j.conclude(ctx, code)
@@ -218,17 +218,12 @@ func (t *trainer) Cancel(ctx context.Context, handle string) error {
 	if _, done, err := j.settle(ctx); done || err != nil {
 		return err
 	}
-	if err := j.Store.PutIfAbsent(ctx, "cancel", nil); err != nil {
-		return fmt.Errorf("train: job %s: cancel: %w", j.ID, err)
+	if err := j.AskCancel(ctx); err != nil {
+		return err
 	}
 	if err := j.stop(ctx); err != nil {
 		return err
 	}
 	_, err = j.advance(ctx)
 	return err
-}
-
-func (j *job) has(name string) bool {
-	_, err := os.Stat(j.Path(name))
-	return err == nil
 }

@@ -34,25 +34,6 @@ kill -TERM 0
 echo $code >"$exit.part" && mv "$exit.part" "$exit"
 `
 
-// errLocked: a program of this job runs, or somebody is about to start it.
-var errLocked = errors.New("the job is locked")
-
-// lock takes the job's lock; closing the file gives it back unless a program has inherited it.
-func (j *job) lock() (*os.File, error) {
-	f, err := os.OpenFile(j.Path("lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		return nil, fmt.Errorf("train: job %s: %w", j.ID, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errLocked
-		}
-		return nil, fmt.Errorf("train: job %s: lock: %w", j.ID, err)
-	}
-	return f, nil
-}
-
 // launch lays out the data and starts the program, which takes over the lock.
 func (j *job) launch(ctx context.Context, lock *os.File, before int) error {
 	if err := j.layOut(ctx); err != nil {
@@ -99,7 +80,7 @@ func (j *job) launch(ctx context.Context, lock *os.File, before int) error {
 
 // layOut puts the data where the program reads them: whole or not at all, and once.
 func (j *job) layOut(ctx context.Context) error {
-	if j.has("data") {
+	if _, err := os.Stat(j.Path("data")); err == nil {
 		return nil
 	}
 	part := j.Path("data.part")
@@ -184,11 +165,11 @@ func (j *job) stop(ctx context.Context) error {
 	deadline, asked, tick := time.Now().Add(j.grace), false, time.NewTicker(50*time.Millisecond)
 	defer tick.Stop()
 	for {
-		lock, err := j.lock()
+		lock, err := j.Lock()
 		if err == nil {
 			return lock.Close()
 		}
-		if !errors.Is(err, errLocked) {
+		if !errors.Is(err, jobfolder.ErrLocked) {
 			return err
 		}
 		group, err := j.group()

@@ -142,29 +142,13 @@ func TestRealSets(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := ended(t, m, handle)
+			s := modeltest.TrainEnd(t, m, handle, 5*time.Minute)
 			t.Logf("%+v", s)
 			if s.State != model.TrainSucceeded || s.Step == 0 || s.Step != s.Steps || s.Metrics["loss"] == 0 || s.Weights == "" {
 				t.Errorf("ended as %+v", s)
 			}
 		})
 	}
-}
-
-func ended(t *testing.T, m model.Trainer, handle string) model.TrainStatus {
-	t.Helper()
-	for range 6000 {
-		s, err := m.Status(t.Context(), handle)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.State != model.TrainQueued && s.State != model.TrainRunning {
-			return s
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatal("the job does not end")
-	return model.TrainStatus{}
 }
 
 func hasAll(m map[string]float64, names ...string) bool {
@@ -178,21 +162,18 @@ func hasAll(m map[string]float64, names ...string) bool {
 
 func crashAfterCheckpoint(t *testing.T, m model.Trainer, handle string) model.TrainStatus {
 	t.Helper()
-	crashed := false
 	for range 6000 {
 		s, err := m.Status(t.Context(), handle)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if s.State != model.TrainQueued && s.State != model.TrainRunning {
-			if !crashed {
-				t.Error("it ended before it could be killed")
-			}
+			t.Error("it ended before it could be killed")
 			return s
 		}
-		if found, _ := filepath.Glob(filepath.Join(handle, "model/checkpoint-*/trainer_state.json")); !crashed && len(found) > 0 {
+		if found, _ := filepath.Glob(filepath.Join(handle, "model/checkpoint-*/trainer_state.json")); len(found) > 0 {
 			kill(t, handle)
-			crashed = true
+			return modeltest.TrainEnd(t, m, handle, 5*time.Minute)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

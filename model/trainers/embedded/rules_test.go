@@ -14,7 +14,7 @@ import (
 	"github.com/promptmill/promptmill/model/trainers/embedded"
 )
 
-// needLibrary skips a test where ONNX Runtime is not installed.
+// needLibrary fails a test where ONNX Runtime is not installed.
 func needLibrary(t testing.TB) {
 	t.Helper()
 	if _, err := onnx.Find(); err != nil {

@@ -1,5 +1,6 @@
-// Package jobfolder keeps a training job in the folder that is its handle: job.json says what to train, end.json how it
-// ended. Both are written once, so whoever comes later, in whatever process, finds the same job and the same end.
+// Package jobfolder keeps a training job in the folder that is its handle: job.json says what to train, cancel that it is
+// to end, end.json how it ended. Each is written once, so whoever comes later, in whatever process, finds the same job and
+// the same end.
 package jobfolder
 
 import (
@@ -8,8 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/store"
@@ -70,6 +74,40 @@ func Load(ctx context.Context, dir string) (Job, error) {
 
 // Path is a file of the folder.
 func (j Job) Path(name string) string { return filepath.Join(j.Dir, name) }
+
+// ErrLocked is returned by Lock while somebody holds the job's lock.
+var ErrLocked = errors.New("the job is locked")
+
+// Lock takes the job's lock, or returns ErrLocked. Closing the file gives it back, and so does the end of the process, unless
+// another process has inherited the file.
+func (j Job) Lock() (*os.File, error) {
+	f, err := os.OpenFile(j.Path("lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("train: job %s: %w", j.ID, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, ErrLocked
+		}
+		return nil, fmt.Errorf("train: job %s: lock: %w", j.ID, err)
+	}
+	return f, nil
+}
+
+// AskCancel notes that the job is to end; whoever trains it has to look.
+func (j Job) AskCancel(ctx context.Context) error {
+	if err := j.Store.PutIfAbsent(ctx, "cancel", nil); err != nil {
+		return fmt.Errorf("train: job %s: cancel: %w", j.ID, err)
+	}
+	return nil
+}
+
+// CancelAsked reports whether the job is to end.
+func (j Job) CancelAsked() bool {
+	_, err := os.Stat(j.Path("cancel"))
+	return err == nil
+}
 
 // Ended returns how the job ended, if it has.
 func (j Job) Ended(ctx context.Context) (status model.TrainStatus, ended bool, err error) {

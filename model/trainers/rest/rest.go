@@ -27,7 +27,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"mime/multipart"
 	"net/http"
 	"path"
@@ -54,25 +53,11 @@ type trainer struct {
 	info       model.Info
 }
 
-var options = []string{"prefix", "learning_rate_multiplier", "suffix"}
-
 func open(_ context.Context, spec model.Spec) (model.Trainer, error) {
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(spec.Options)) {
-		if !slices.Contains(options, name) {
-			errs = append(errs, fmt.Errorf("%w: no option %q; there are %s", model.ErrConfig, name, strings.Join(options, ", ")))
-		}
-	}
-	prefix, given := spec.Options["prefix"]
-	if !given {
-		prefix = "/v1"
-	}
-	if prefix = strings.TrimRight(prefix, "/"); prefix != "" && prefix[0] != '/' || strings.ContainsAny(prefix, "?#%") {
-		errs = append(errs, fmt.Errorf("%w: option prefix: %q is not a path such as /v1", model.ErrConfig, prefix))
-	}
+	prefix, err := guard.Options(spec, "/v1", "prefix", "learning_rate_multiplier", "suffix")
+	errs := []error{err}
 	var multiplier float64
 	if text, given := spec.Options["learning_rate_multiplier"]; given {
-		var err error
 		if multiplier, err = strconv.ParseFloat(text, 64); err != nil || !(multiplier > 0 && multiplier < 1e6) {
 			errs = append(errs, fmt.Errorf("%w: option learning_rate_multiplier: %q is not a number above 0; leave it out for the endpoint's choice", model.ErrConfig, text))
 		}

@@ -85,22 +85,6 @@ func TestTrainer(t *testing.T) {
 	})
 }
 
-func wait(t *testing.T, m model.Trainer, handle string) model.TrainStatus {
-	t.Helper()
-	for range 1000 {
-		s, err := m.Status(t.Context(), handle)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.State != model.TrainQueued && s.State != model.TrainRunning {
-			return s
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatal("the job does not end")
-	return model.TrainStatus{}
-}
-
 func TestWhatIsSent(t *testing.T) {
 	s := newServer(t)
 	m := open(t, s, map[string]string{"learning_rate_multiplier": "0.5", "suffix": "mill"})
@@ -133,7 +117,7 @@ func TestSupervised(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st := wait(t, m, handle); st.State != model.TrainSucceeded || st.Weights != "ft:good:org::001@" || st.Metrics["loss"] != 0.25 || st.Metrics["accuracy"] != 0.5 {
+	if st := modeltest.TrainEnd(t, m, handle, time.Minute); st.State != model.TrainSucceeded || st.Weights != "ft:good:org::001@" || st.Metrics["loss"] != 0.25 || st.Metrics["accuracy"] != 0.5 {
 		t.Errorf("ended as %+v", st)
 	}
 }
@@ -161,7 +145,7 @@ func TestFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			st := wait(t, m, handle)
+			st := modeltest.TrainEnd(t, m, handle, time.Minute)
 			if st.State != model.TrainSucceeded {
 				t.Fatalf("ended as %+v", st)
 			}
@@ -263,7 +247,7 @@ func TestErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st := wait(t, m, handle); st.State != model.TrainFailed || !strings.Contains(st.Message, "invalid_training_file (training_file): line 1") {
+	if st := modeltest.TrainEnd(t, m, handle, time.Minute); st.State != model.TrainFailed || !strings.Contains(st.Message, "invalid_training_file (training_file): line 1") {
 		t.Errorf("ended as %+v", st)
 	}
 	s.faults = func(int, *http.Request) fault { return expired }

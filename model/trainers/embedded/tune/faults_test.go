@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/modeltest"
+	"github.com/promptmill/promptmill/model/vlm/vlmtest"
 	"github.com/promptmill/promptmill/schemas"
 )
 
@@ -27,7 +28,7 @@ func TestFaults(t *testing.T) {
 	torn[1].Images[0].Bytes = torn[1].Images[0].Bytes[:40]
 	extra := seen(t, 1)
 	extra[0].Messages[1].Content = "<image>one"
-	wrong := byteTokenizer()
+	wrong := vlmtest.Tokenizer()
 	wrong["added_tokens"] = append(wrong["added_tokens"].([]map[string]any), map[string]any{"id": 263, "content": "<more>", "special": true})
 	infinite := embedding()
 	infinite.Graph.Initializers[0].Raw = slices.Repeat([]byte{0, 0, 0xc0, 0x7f}, vocabulary*width)
@@ -37,7 +38,7 @@ func TestFaults(t *testing.T) {
 		change              func(*model.TrainJob)
 	}{
 		"stale weights":   {start, good, model.MethodDPO, "stale weights", func(j *model.TrainJob) { j.Weights = "others" }},
-		"wrong tokenizer": {folder(t, files{"tokenizer.json": wrong}), good, model.MethodDPO, "wrong tokenizer", nil},
+		"wrong tokenizer": {folder(t, vlmtest.Files{"tokenizer.json": wrong}), good, model.MethodDPO, "wrong tokenizer", nil},
 		"no rows":         {start, modeltest.Shard[schemas.PreferencePair](t), model.MethodDPO, "no rows", nil},
 		"other rows":      {start, good, model.MethodSFT, "not a row for sft", nil},
 		"too long":        {start, modeltest.Shard(t, long...), model.MethodDPO, "row 2 (2): prompt and answer have 233 tokens", nil},
@@ -45,7 +46,7 @@ func TestFaults(t *testing.T) {
 		"bad picture":     {start, modeltest.Shard(t, torn...), model.MethodSFT, "row 1 (1)", nil},
 		"places":          {start, modeltest.Shard(t, extra...), model.MethodSFT, "1 of <image> for 2 pictures", nil},
 		"no Parquet":      {start, filepath.Join(start, "config.json"), model.MethodSFT, "not a Parquet file", nil},
-		"NaN start":       {folder(t, files{"onnx/embed_tokens.onnx": infinite.Marshal()}), good, model.MethodDPO, "not numbers", nil},
+		"NaN start":       {folder(t, vlmtest.Files{"onnx/embed_tokens.onnx": infinite.Marshal()}), good, model.MethodDPO, "not numbers", nil},
 		"diverges":        {start, good, model.MethodDPO, "lower the learning rate", func(j *model.TrainJob) { j.Params.LearningRate = 1e30 }},
 	} {
 		t.Run(name, func(t *testing.T) {

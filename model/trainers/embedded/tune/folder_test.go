@@ -1,17 +1,15 @@
 package tune_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/promptmill/promptmill/model/onnx"
 	"github.com/promptmill/promptmill/model/onnx/build"
 	"github.com/promptmill/promptmill/model/onnx/onnxfile"
+	"github.com/promptmill/promptmill/model/onnx/onnxtest"
+	"github.com/promptmill/promptmill/model/vlm/vlmtest"
 )
 
 // The model of testdata/steps.py.
@@ -21,27 +19,10 @@ const (
 	vocabulary                   = 256 + 7
 )
 
-// Tokens behind the bytes.
-var specials = []string{"<pad>", "<bos>", "<eos>", "<image>", "<user>", "<system>", "<answer>"}
-
-const template = `<bos>{% for m in messages %}{{ '<user>' if m['role'] == 'user' else '<system>' }}` +
-	`{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}{% endfor %}{% endfor %}` +
-	`{% if add_generation_prompt %}<answer>{% endif %}`
-
-func needLibrary(tb testing.TB) {
-	tb.Helper()
-	if err := onnx.Start(); err != nil {
-		tb.Skipf("not executed: %v", err)
-	}
-}
-
-// A files is what is in a folder; change alters it, nil removes.
-type files map[string]any
-
 // folder writes the model; change alters or removes (nil) its files before.
-func folder(tb testing.TB, change files) string {
+func folder(tb testing.TB, change vlmtest.Files) string {
 	tb.Helper()
-	needLibrary(tb)
+	onnxtest.NeedLibrary(tb)
 	half := func(m *onnxfile.Model) []byte {
 		h, err := build.Half(m)
 		if err != nil {
@@ -49,70 +30,13 @@ func folder(tb testing.TB, change files) string {
 		}
 		return h.Marshal()
 	}
-	all := files{
-		"config.json":            map[string]any{"text_config": map[string]any{"max_position_embeddings": window}},
-		"generation_config.json": map[string]any{"eos_token_id": []int{258}},
-		"tokenizer.json":         byteTokenizer(),
-		"tokenizer_config.json":  map[string]any{"bos_token": "<bos>", "eos_token": "<eos>", "chat_template": template},
-		"preprocessor_config.json": map[string]any{
-			"size": map[string]int{"height": side, "width": side}, "resample": 3, "rescale_factor": 1. / 255,
-			"image_mean": []float64{.5, .5, .5}, "image_std": []float64{.25, .25, .25},
-		},
-		"processor_config.json": map[string]any{"image_token": "<image>", "prompt_padding": map[string]any{"token": "<pad>", "multiple": 16, "side": "left"}},
-
-		"onnx/vision_encoder.onnx":       half(vision()),
-		"onnx/embed_tokens.onnx":         half(embedding()),
-		"onnx/decoder_model_merged.onnx": half(decoder(true)),
-		"onnx/embed_tokens_q4.onnx":      []byte("of other weights"),
-	}
+	all := vlmtest.New(window, side)
+	all["onnx/vision_encoder.onnx"] = half(vision())
+	all["onnx/embed_tokens.onnx"] = half(embedding())
+	all["onnx/decoder_model_merged.onnx"] = half(decoder(true))
+	all["onnx/embed_tokens_q4.onnx"] = []byte("of other weights")
 	maps.Copy(all, change)
-	dir := tb.TempDir()
-	for name, content := range all {
-		var data []byte
-		switch c := content.(type) {
-		case nil:
-			continue
-		case []byte:
-			data = c
-		default:
-			var err error
-			if data, err = json.Marshal(content); err != nil {
-				tb.Fatal(err)
-			}
-		}
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			tb.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	return dir
-}
-
-// byteTokenizer has a token for each byte, and special ones behind them.
-func byteTokenizer() map[string]any {
-	vocab := map[string]int{}
-	next := 0
-	for b := range 256 {
-		r := rune(b)
-		if b < '!' || b > '~' && b < 0xa1 || b == 0xad { // GPT-2's alphabet moves what is not printed
-			r = rune(256 + next)
-			next++
-		}
-		vocab[string(r)] = b
-	}
-	var added []map[string]any
-	for i, s := range specials {
-		added = append(added, map[string]any{"id": 256 + i, "content": s, "special": true, "normalized": false, "single_word": false, "lstrip": false, "rstrip": false})
-	}
-	return map[string]any{
-		"version": "1.0", "added_tokens": added,
-		"pre_tokenizer": map[string]any{"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
-		"decoder":       map[string]any{"type": "ByteLevel"},
-		"model":         map[string]any{"type": "BPE", "vocab": vocab, "merges": []string{}},
-	}
+	return all.Write(tb)
 }
 
 // draw gives n numbers in -1..1 that depend on the name alone.

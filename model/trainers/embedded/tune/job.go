@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/trainers/jobfolder"
 )
@@ -62,8 +60,8 @@ func (t *trainer) Cancel(ctx context.Context, handle string) error {
 	if _, ended, err := j.Ended(ctx); ended || err != nil {
 		return err
 	}
-	if err := j.Store.PutIfAbsent(ctx, "cancel", nil); err != nil {
-		return fmt.Errorf("train: job %s: cancel: %w", j.ID, err)
+	if err := j.AskCancel(ctx); err != nil {
+		return err
 	}
 	_, err = j.advance(ctx)
 	return err
@@ -77,9 +75,9 @@ func (j *job) advance(ctx context.Context) (model.TrainStatus, error) {
 	if status, ended, err := j.Ended(ctx); ended || err != nil {
 		return status, err
 	}
-	lock, err := j.lock()
+	lock, err := j.Lock()
 	switch {
-	case errors.Is(err, errLocked):
+	case errors.Is(err, jobfolder.ErrLocked):
 		return j.running()
 	case err != nil:
 		return model.TrainStatus{}, err
@@ -93,7 +91,7 @@ func (j *job) advance(ctx context.Context) (model.TrainStatus, error) {
 	if status, ended, err := j.Ended(ctx); ended || err != nil {
 		return status, err
 	}
-	if j.cancelled() {
+	if j.CancelAsked() {
 		return j.end(ctx, model.TrainStatus{State: model.TrainCancelled, Message: "cancelled"})
 	}
 	if err, ok := faults.LoadAndDelete(j.Dir); ok {
@@ -142,31 +140,7 @@ func fail(err error) error {
 	return &failure{err}
 }
 
-var (
-	errLocked    = errors.New("the job is trained by a process")
-	errCancelled = errors.New("cancelled")
-)
-
-// lock takes the job's lock; closing the file gives it back, and so does the end of the process.
-func (j *job) lock() (*os.File, error) {
-	f, err := os.OpenFile(j.Path("lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		return nil, fmt.Errorf("train: job %s: %w", j.ID, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errLocked
-		}
-		return nil, fmt.Errorf("train: job %s: lock: %w", j.ID, err)
-	}
-	return f, nil
-}
-
-func (j *job) cancelled() bool {
-	_, err := os.Stat(j.Path("cancel"))
-	return err == nil
-}
+var errCancelled = errors.New("cancelled")
 
 // note adds a line to a file.
 func (j *job) note(name string, line []byte) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/model/onnx/onnxfile"
 	"github.com/promptmill/promptmill/model/trainers/embedded"
 	"github.com/promptmill/promptmill/model/trainers/embedded/tune"
+	"github.com/promptmill/promptmill/model/vlm/vlmtest"
 )
 
 type curve struct{ Loss, Norm []float64 }
@@ -70,7 +71,7 @@ var adam = embedded.AdamW{Beta1: .9, Beta2: .95, WeightDecay: .1, ClipNorm: 1}
 // logits and such that give as many as asked for.
 func TestSteps(t *testing.T) {
 	want, pairs, examples := readReference(t)
-	all := folder(t, files{"onnx/decoder_model_merged.onnx": decoder(false).Marshal(), "onnx/embed_tokens.onnx": embedding().Marshal()})
+	all := folder(t, vlmtest.Files{"onnx/decoder_model_merged.onnx": decoder(false).Marshal(), "onnx/embed_tokens.onnx": embedding().Marshal()})
 	for name, c := range map[string]struct {
 		dir       string
 		micro     int
@@ -187,7 +188,7 @@ func TestManyShapes(t *testing.T) {
 // still tied to the embeddings; frozen weights are as they were.
 func TestWrite(t *testing.T) {
 	_, _, examples := readReference(t)
-	dir, out := folder(t, files{".hidden": []byte("x"), "README.md": []byte("a model")}), filepath.Join(t.TempDir(), "out")
+	dir, out := folder(t, vlmtest.Files{".hidden": []byte("x"), "README.md": []byte("a model")}), filepath.Join(t.TempDir(), "out")
 	p := openPolicy(t, dir, tune.Options{Freeze: regexp.MustCompile(`^vision/|norm1`)})
 	for range 3 {
 		if _, err := p.Step(t.Context(), tune.Objective{Method: model.MethodSFT}, examples, adam, .01); err != nil {
@@ -278,14 +279,14 @@ func TestOpenPolicyRefuses(t *testing.T) {
 	older := decoder(true)
 	older.Opsets[0].Version = 18
 	for name, c := range map[string]struct {
-		change files
+		change vlmtest.Files
 		want   string
 	}{
-		"no decoder":        {files{"onnx/decoder_model_merged.onnx": nil}, "no decoder_model_merged.onnx"},
-		"no model":          {files{"onnx/decoder_model_merged.onnx": []byte("no")}, "bad ONNX model"},
-		"unknown input":     {files{"onnx/decoder_model_merged.onnx": odd().Marshal()}, "token_type_ids"},
-		"foreign operators": {files{"onnx/decoder_model_merged.onnx": foreign().Marshal()}, "com.microsoft"},
-		"another version":   {files{"onnx/decoder_model_merged.onnx": older.Marshal()}, "operator set"},
+		"no decoder":        {vlmtest.Files{"onnx/decoder_model_merged.onnx": nil}, "no decoder_model_merged.onnx"},
+		"no model":          {vlmtest.Files{"onnx/decoder_model_merged.onnx": []byte("no")}, "bad ONNX model"},
+		"unknown input":     {vlmtest.Files{"onnx/decoder_model_merged.onnx": odd().Marshal()}, "token_type_ids"},
+		"foreign operators": {vlmtest.Files{"onnx/decoder_model_merged.onnx": foreign().Marshal()}, "com.microsoft"},
+		"another version":   {vlmtest.Files{"onnx/decoder_model_merged.onnx": older.Marshal()}, "operator set"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, examples := readReference(t)

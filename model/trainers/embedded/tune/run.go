@@ -84,7 +84,7 @@ func (j *job) reference(ctx context.Context, p *Policy, rows []Row) error {
 		err = json.Unmarshal(data, &logp)
 	case errors.Is(err, store.ErrNotExist):
 		for part := range slices.Chunk(rows, 512) { // as many as one may wait for when it is cancelled
-			if j.cancelled() {
+			if j.CancelAsked() {
 				return errCancelled
 			}
 			l, err := p.LogProbs(ctx, part)
@@ -134,7 +134,7 @@ func (j *job) steps(ctx context.Context, p *Policy, rows []Row) (logLine, error)
 		if err := ctx.Err(); err != nil {
 			return logLine{}, err
 		}
-		if j.cancelled() {
+		if j.CancelAsked() {
 			return logLine{}, errCancelled
 		}
 		epoch := done / each

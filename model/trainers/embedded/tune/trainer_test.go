@@ -154,23 +154,6 @@ func jobOf(t *testing.T, id, method, start string, data ...string) model.TrainJo
 	}
 }
 
-// finished waits for the end of a job.
-func finished(t *testing.T, m model.Trainer, handle string) model.TrainStatus {
-	t.Helper()
-	for range 6000 {
-		s, err := m.Status(t.Context(), handle)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.State != model.TrainQueued && s.State != model.TrainRunning {
-			return s
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("the job does not end")
-	return model.TrainStatus{}
-}
-
 func train(t *testing.T, job model.TrainJob) (model.TrainStatus, string) {
 	t.Helper()
 	m := openTrainer(t)
@@ -178,7 +161,7 @@ func train(t *testing.T, job model.TrainJob) (model.TrainStatus, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return finished(t, m, handle), handle
+	return modeltest.TrainEnd(t, m, handle, time.Minute), handle
 }
 
 func attempts(t *testing.T, handle string) []string {
@@ -327,7 +310,7 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // it was killed
-	got := finished(t, watcher, handle)
+	got := modeltest.TrainEnd(t, watcher, handle, time.Minute)
 	if n := len(attempts(t, handle)); n != 2 {
 		t.Errorf("begun %d times", n)
 	}

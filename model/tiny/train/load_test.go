@@ -1,0 +1,62 @@
+package train
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/promptmill/promptmill/testdata"
+)
+
+var realPrompts = sync.OnceValues(func() ([]Prompt, error) {
+	f, err := testdata.Files.Open("prompts/sd_prompts_all.jsonl.gz")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return ReadPrompts(f)
+})
+
+var realBPE = sync.OnceValues(func() (*BPE, error) {
+	prompts, err := realPrompts()
+	if err != nil {
+		return nil, err
+	}
+	return Tokenizer(prompts)
+})
+
+// Load returns all prompts that come with promptmill, and the tokenizer that they give.
+func Load(t *testing.T) ([]Prompt, *BPE) {
+	t.Helper()
+	prompts, err := realPrompts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bpe, err := realBPE()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prompts, bpe
+}
+
+// Sample are rows of the supervised set that the committed weights were trained on the like of: cmd/promptmill's TestTinyRows
+// builds them.
+func Sample(t *testing.T) (rows Rows) {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", "rows.json.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.NewDecoder(z).Decode(&rows); err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
