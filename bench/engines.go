@@ -99,32 +99,17 @@ type engineRun struct{ limit, workers int }
 // measure runs the main job on the prompts in a file, against a server of its own.
 func (r engineRun) measure(ctx context.Context, bin, dir, prompts string, f localFlink) (fakeserver.Stats, cost, error) {
 	var none fakeserver.Stats
-	server, url, err := startServer(ctx, "serve")
+	url, stop, err := startServer(ctx, "serve")
 	if err != nil {
 		return none, cost{}, err
 	}
-	defer func() {
-		_ = server.Process.Kill() // it serves nobody else
-		_ = server.Wait()
-	}()
-	model := fmt.Sprintf("{backend: openai, model: fake, endpoint: %s, revision: \"1\", concurrency: %d}", url, r.limit)
-	text := fmt.Sprintf(`extends: demo
-name: bench-engines
-prompts:
-  inputs:
-    - {name: prompts, path: %s}
-  limits: {max_words: 200}
-heldout: {benchmarks: []}
-dedup: {mode: exact}
-select: {prompts: 0}
-templates: {set: paper}
+	defer stop()
+	recipe := dir + ".yaml"
+	if err := writeRecipe(recipe, prompts, url, r.limit, fmt.Sprintf(`name: bench-engines
 rewrite: {continues: "", candidates: 2}
 judge: {samples: 2}
-models: {policy: %s, images: %s, judge: %s}
 engine: {worker_concurrency: %d}
-`, prompts, model, model, model, perWorker)
-	recipe := dir + ".yaml"
-	if err := os.WriteFile(recipe, []byte(text), 0o644); err != nil {
+`, perWorker)); err != nil {
 		return none, cost{}, err
 	}
 	args := append([]string{"preference", "--recipe", recipe, "--out", dir, "--json", "--quiet"}, f.flags(r.workers)...)

@@ -62,14 +62,11 @@ const bareCalls = 20_000
 
 // bareHTTP is what a call costs a client that posts a question with two pictures and drops the answer.
 func bareHTTP(ctx context.Context) (usPerCall float64, err error) {
-	server, url, err := startServer(ctx, "serve")
+	url, stop, err := startServer(ctx, "serve")
 	if err != nil {
 		return 0, err
 	}
-	defer func() {
-		_ = server.Process.Kill() // it serves nobody else
-		_ = server.Wait()
-	}()
+	defer stop()
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -109,34 +106,19 @@ func bareChild(ctx context.Context, url string) error {
 }
 
 func oneHTTP(ctx context.Context, bin, dir string, n int) (cost, error) {
-	server, url, err := startServer(ctx, "serve")
+	url, stop, err := startServer(ctx, "serve")
 	if err != nil {
 		return cost{}, err
 	}
-	defer func() {
-		_ = server.Process.Kill() // it serves nobody else
-		_ = server.Wait()
-	}()
+	defer stop()
 	in := filepath.Join(dir, fmt.Sprintf("prompts-%d.jsonl", n))
 	if err := writePrompts(in, n); err != nil {
 		return cost{}, err
 	}
 	recipe := filepath.Join(dir, fmt.Sprintf("http-%d.yaml", n))
-	model := fmt.Sprintf("{backend: openai, model: fake, endpoint: %s, revision: \"1\", concurrency: %d}", url, concurrency)
-	text := fmt.Sprintf(`extends: demo
-name: bench-http
-prompts:
-  inputs:
-    - {name: prompts, path: %s}
-  limits: {max_words: 200}
-heldout: {benchmarks: []}
-dedup: {mode: exact}
-select: {prompts: 0}
-templates: {set: paper}
+	if err := writeRecipe(recipe, in, url, concurrency, `name: bench-http
 rewrite: {continues: ""}
-models: {policy: %s, images: %s, judge: %s}
-`, in, model, model, model)
-	if err := os.WriteFile(recipe, []byte(text), 0o644); err != nil {
+`); err != nil {
 		return cost{}, err
 	}
 	_, c, err := measured(exec.CommandContext(ctx, bin, "preference", "--recipe", recipe,
@@ -159,26 +141,48 @@ models: {policy: %s, images: %s, judge: %s}
 	return c, nil
 }
 
-// startServer starts this program again as one of its model servers and waits for its address.
-func startServer(ctx context.Context, child string) (*exec.Cmd, string, error) {
+// writeRecipe writes a recipe of the main job on the prompts in a file, all of whose models are the server at url; more is
+// what else it sets.
+func writeRecipe(path, prompts, url string, concurrency int, more string) error {
+	model := fmt.Sprintf("{backend: openai, model: fake, endpoint: %s, revision: \"1\", concurrency: %d}", url, concurrency)
+	text := fmt.Sprintf(`extends: demo
+prompts:
+  inputs:
+    - {name: prompts, path: %s}
+  limits: {max_words: 200}
+heldout: {benchmarks: []}
+dedup: {mode: exact}
+select: {prompts: 0}
+templates: {set: paper}
+models: {policy: %s, images: %s, judge: %s}
+`, prompts, model, model, model)
+	return os.WriteFile(path, []byte(text+more), 0o644)
+}
+
+// startServer starts this program again as one of its model servers and waits for its address; stop ends it.
+func startServer(ctx context.Context, child string) (url string, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, "", err
+		return "", nil, err
 	}
 	cmd := exec.CommandContext(ctx, self, child)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, "", err
+		return "", nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, "", err
+		return "", nil, err
 	}
-	url, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return nil, "", fmt.Errorf("model server: %w", err)
+	stop = func() {
+		_ = cmd.Process.Kill() // it serves nobody else
+		_ = cmd.Wait()
 	}
-	return cmd, strings.TrimSpace(url), nil
+	if url, err = bufio.NewReader(out).ReadString('\n'); err != nil {
+		stop()
+		return "", nil, fmt.Errorf("model server: %w", err)
+	}
+	return strings.TrimSpace(url), stop, nil
 }
 
 // serveChild is the model server: it serves until it is killed.

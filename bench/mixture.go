@@ -61,14 +61,11 @@ type twice struct{ first, again built }
 func oneMixture(ctx context.Context, bin, dir string, part int) (twice, error) {
 	dir = filepath.Join(dir, fmt.Sprintf("mixture-%d", part))
 	defer os.RemoveAll(dir)
-	server, url, err := startServer(ctx, "teach")
+	url, stop, err := startServer(ctx, "teach")
 	if err != nil {
 		return twice{}, err
 	}
-	defer func() {
-		_ = server.Process.Kill() // it serves nobody else
-		_ = server.Wait()
-	}()
+	defer stop()
 	recipe, err := writeMixture(dir, url, part)
 	if err != nil {
 		return twice{}, err

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/promptmill/promptmill/runners/engine"
+	"github.com/promptmill/promptmill/store"
 )
 
 // An app is one invocation: where it writes, and the flags that the jobs share.
@@ -150,6 +151,15 @@ func (a *app) outURL() (string, error) {
 		return "", usagef("no --out: name the directory that receives the data set, as in --out data")
 	}
 	return a.flags.out, nil
+}
+
+// openOut opens the store that --out names.
+func (a *app) openOut(ctx context.Context) (store.Store, error) {
+	out, err := a.outURL()
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, out)
 }
 
 func (a *app) cacheURL() string {

@@ -25,11 +25,7 @@ leave --older-than as it is.
   promptmill gc --out data --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: run(func(ctx context.Context, _ []string) error {
-			out, err := a.outURL()
-			if err != nil {
-				return err
-			}
-			st, err := store.Open(ctx, out)
+			st, err := a.openOut(ctx)
 			if err != nil {
 				return err
 			}

@@ -23,11 +23,7 @@ func (a *app) addSetFlags(c *cobra.Command, f *setFlags) {
 }
 
 func (a *app) openSet(ctx context.Context, f setFlags) (store.Store, snapshot.Manifest, error) {
-	out, err := a.outURL()
-	if err != nil {
-		return nil, snapshot.Manifest{}, err
-	}
-	st, err := store.Open(ctx, out)
+	st, err := a.openOut(ctx)
 	if err != nil {
 		return nil, snapshot.Manifest{}, err
 	}
@@ -42,11 +38,7 @@ func (a *app) snapshotsCmd() *cobra.Command {
 		Short: "List the published versions of a data set",
 		Args:  cobra.NoArgs,
 		RunE: run(func(ctx context.Context, _ []string) error {
-			out, err := a.outURL()
-			if err != nil {
-				return err
-			}
-			st, err := store.Open(ctx, out)
+			st, err := a.openOut(ctx)
 			if err != nil {
 				return err
 			}
