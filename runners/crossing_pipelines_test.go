@@ -17,10 +17,10 @@ import (
 	"github.com/promptmill/promptmill/pipelines/judgment"
 	"github.com/promptmill/promptmill/pipelines/preference"
 	"github.com/promptmill/promptmill/pipelines/prompts"
-	"github.com/promptmill/promptmill/pipelines/rounds"
 	"github.com/promptmill/promptmill/pipelines/selfreward"
 	"github.com/promptmill/promptmill/pipelines/sft"
 	"github.com/promptmill/promptmill/recipe"
+	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/dedup"
 	"github.com/promptmill/promptmill/transforms/mix"
 	"github.com/promptmill/promptmill/transforms/parquetio"
@@ -89,7 +89,7 @@ func TestElementsAreSmall(t *testing.T) {
 	must(loop.Supervised(t.Context())) // the loop may begin with a policy that was trained before
 	read := must(promptsOf(t.Context()))
 	cfg := preference.New(r)
-	cfg.Prompts = parquetio.ReadConfig{Store: dir, Shards: rounds.Shards([]snapshot.Manifest{read}, prompts.Rows), Limit: 24}
+	cfg.Prompts = parquetio.ReadConfig{Store: dir, Shards: schemas.ShardsOf(read.Shards, prompts.Rows), Limit: 24}
 	cfg.Sink, cfg.ShardRows, cfg.Snapshot = sink("preference"), 100, commit("preference")
 	preferred := must(run(t.Context(), cfg.Snapshot, func(s beam.Scope) { preference.Build(s, cfg) }))
 
@@ -97,7 +97,7 @@ func TestElementsAreSmall(t *testing.T) {
 	e.Sink = sink("evaluation")
 	evaluated := must(evaluation.Run(t.Context(), b.st, e, header("evaluation", "r"), b.ensure))
 	j := r.Judgment
-	j.Sink, j.Evaluations = sink("judgment"), rounds.Shards([]snapshot.Manifest{evaluated}, evaluation.Items)
+	j.Sink, j.Evaluations = sink("judgment"), schemas.ShardsOf(evaluated.Shards, evaluation.Items)
 	judged := must(judgment.Run(t.Context(), b.st, j, header("judgment", "r"), b.ensure))
 	p := sft.Config{Source: r.Pairs, Heldout: r.Heldout, Sink: sink("pairs"), Snapshot: commit("pairs")}
 	pairs := must(run(t.Context(), p.Snapshot, func(s beam.Scope) { sft.BuildPairs(s, p) }))
@@ -113,7 +113,7 @@ func TestElementsAreSmall(t *testing.T) {
 	}
 	a := audit.Config{
 		Parts: r.Audit.Facts, Totals: totals, Audit: r.AuditConfig(), Sink: sink("audit"), Snapshot: commit("audit"),
-		Judgments: rounds.Shards([]snapshot.Manifest{preferred}, preference.Judgments),
+		Judgments: schemas.ShardsOf(preferred.Shards, preference.Judgments),
 	}
 	must(run(t.Context(), a.Snapshot, func(s beam.Scope) { audit.Build(s, a) }))
 

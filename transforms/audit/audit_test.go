@@ -158,17 +158,24 @@ func TestJudgeIsDeterministic(t *testing.T) {
 	}, config(t, "test-biased"), everyFact(), &calls, 0)
 }
 
-func TestJudge(t *testing.T) {
+// counted runs a step of the audit, and returns its counts and those of its observations.
+func counted[I any](t *testing.T, step func(beam.Scope, audit.Config, beam.PCollection) (observations, counts beam.PCollection), cfg audit.Config, in []I) []schemas.Count {
+	t.Helper()
 	p, s := beam.NewPipelineWithRoot()
-	observations, counts := audit.Judge(s, config(t, "test-biased"), beam.CreateList(s, everyFact()))
-	gotCounts := transformtest.Collect[schemas.Count](s, beam.Flatten(s, counts, audit.Count(s, observations)))
+	observations, counts := step(s, cfg, beam.CreateList(s, in))
+	got := transformtest.Collect[schemas.Count](s, beam.Flatten(s, counts, audit.Count(s, observations)))
 	if err := ptest.Run(p); err != nil {
 		t.Fatal(err)
 	}
-	if err := ledger.Check(gotCounts(), nil, []string{"audit_facts.in = 8"}); err != nil {
+	return got()
+}
+
+func TestJudge(t *testing.T) {
+	got := counted(t, audit.Judge, config(t, "test-biased"), everyFact())
+	if err := ledger.Check(got, nil, []string{"audit_facts.in = 8"}); err != nil {
 		t.Error(err)
 	}
-	a := audit.Summarise(ledger.Sum(gotCounts()), "validation").Aspects[0]
+	a := audit.Summarise(ledger.Sum(got), "validation").Aspects[0]
 	if d := cmp.Diff(judge.Orders{Same: 2, Image1: 1, Unread: 1, FlipRate: 1. / 3}, a.Orders); d != "" {
 		t.Error(d)
 	}

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/model"
@@ -79,16 +77,11 @@ func TestAnswersAreDeterministic(t *testing.T) {
 
 // The judge's own answer beside another's, in both orders; beside one that it wrote itself nothing is its own.
 func TestAnswers(t *testing.T) {
-	p, s := beam.NewPipelineWithRoot()
-	observations, counts := audit.Answers(s, config(t, "test-vain"), beam.CreateList(s, everyItem()))
-	got := transformtest.Collect[schemas.Count](s, beam.Flatten(s, counts, audit.Count(s, observations)))
-	if err := ptest.Run(p); err != nil {
-		t.Fatal(err)
-	}
-	if err := ledger.Check(got(), nil, []string{"audit_answers.in = 12", "audit_answers.out = 8", "audit_answers.filtered = 4"}); err != nil {
+	got := counted(t, audit.Answers, config(t, "test-vain"), everyItem())
+	if err := ledger.Check(got, nil, []string{"audit_answers.in = 12", "audit_answers.out = 8", "audit_answers.filtered = 4"}); err != nil {
 		t.Error(err)
 	}
-	a := audit.Summarise(ledger.Sum(got()), "").Aspects[0]
+	a := audit.Summarise(ledger.Sum(got), "").Aspects[0]
 	if d := cmp.Diff(audit.Contest{Won: 4, Lost: 2, Rate: 2. / 3}, a.Own); d != "" || a.Aspect != template.Judgment+schemas.Pick {
 		t.Errorf("%s: %s", a.Aspect, d)
 	}
