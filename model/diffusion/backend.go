@@ -3,6 +3,7 @@ package diffusion
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,15 +34,16 @@ func openSpec(_ context.Context, spec model.Spec) (model.Images, error) {
 func ParseOptions(options map[string]string) (Options, error) {
 	var o Options
 	for name, value := range options {
+		if slices.Contains(onnx.GPUOptions(), name) {
+			if err := o.GPU.Set(name, value); err != nil {
+				return o, fmt.Errorf("options.%s: %w", name, err)
+			}
+			continue
+		}
 		var to *int
 		switch name {
 		case "provider":
 			o.Provider = value
-			continue
-		case "device_id", "gpu_mem_limit", "arena_extend_strategy":
-			if err := o.GPU.Set(name, value); err != nil {
-				return o, fmt.Errorf("options.%s: %w", name, err)
-			}
 			continue
 		case "threads":
 			to = &o.Threads

@@ -75,7 +75,7 @@ func Open(folder string, o Options) (*Pipeline, error) {
 		pipeline.maxPixels = 1 << 20
 	}
 	device := p.unet.Device()
-	pipeline.info = model.Info{Name: "diffusion " + folder + " on " + device, Weights: digest, Deterministic: strings.HasPrefix(device, "cpu")}
+	pipeline.info = model.Info{Name: "diffusion " + folder + " on " + device, Weights: digest, Deterministic: p.unet.OnCPU()}
 	limit := o.MaxBatch
 	if limit == 0 {
 		limit = 8

@@ -57,7 +57,7 @@ func (p *Pipeline) encode(ctx context.Context, texts []string) ([]float32, error
 			ids = append(ids, int64(id))
 		}
 	}
-	in, err := integers(p.text.Inputs()[0].Type, ids, int64(len(texts)), int64(p.tokens))
+	in, err := onnx.Integers(p.text.Inputs()[0].Type, ids, int64(len(texts)), int64(p.tokens))
 	if err != nil {
 		return nil, err
 	}
@@ -66,27 +66,9 @@ func (p *Pipeline) encode(ctx context.Context, texts []string) ([]float32, error
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll(out)
+	defer onnx.CloseAll(out)
 	states := onnx.Data[float32](out[p.states])
 	return append(make([]float32, 0, len(states)), states...), nil
-}
-
-// integers makes a tensor of the integer type that an input wants.
-func integers(kind onnxfile.DataType, ids []int64, shape ...int64) (*onnx.Tensor, error) {
-	if kind == onnxfile.Int32 {
-		narrow := make([]int32, len(ids))
-		for i, id := range ids {
-			narrow[i] = int32(id)
-		}
-		return onnx.NewTensor(narrow, shape...)
-	}
-	return onnx.NewTensor(ids, shape...)
-}
-
-func closeAll(tensors []*onnx.Tensor) {
-	for _, t := range tensors {
-		t.Close()
-	}
 }
 
 // kept bounds the negative prompts that are remembered; a run has one or two.
@@ -151,7 +133,7 @@ func (p *Pipeline) denoise(ctx context.Context, key batchKey, reqs []model.Image
 	if err != nil {
 		return nil, err
 	}
-	defer func() { closeAll(in); result.Close() }()
+	defer func() { onnx.CloseAll(in); result.Close() }()
 	for step, t := range schedule.Timesteps() {
 		for i, walk := range walks {
 			x := scaled[(rows-n+i)*size : (rows-n+i+1)*size]
@@ -243,7 +225,7 @@ func (p *Pipeline) decode(ctx context.Context, key batchKey, latents []float32) 
 	if err != nil {
 		return none, err
 	}
-	defer closeAll(out)
+	defer onnx.CloseAll(out)
 	pixels := onnx.Data[float32](out[0])
 	if len(pixels) != 3*key.width*key.height {
 		return none, fmt.Errorf("vae_decoder gave %v for a picture of %dx%d", out[0], key.width, key.height)

@@ -85,7 +85,7 @@ func (c *safetyChecker) flags(ctx context.Context, img image.Image, planes []flo
 	}
 	width, height := img.Bounds().Dx(), img.Bounds().Dy()
 	in := make([]*onnx.Tensor, len(c.inputs))
-	defer func() { closeAll(in) }()
+	defer func() { onnx.CloseAll(in) }()
 	for i, asClip := range c.inputs {
 		var err error
 		if asClip {
@@ -101,7 +101,7 @@ func (c *safetyChecker) flags(ctx context.Context, img image.Image, planes []flo
 	if err != nil {
 		return false, err
 	}
-	defer closeAll(out)
+	defer onnx.CloseAll(out)
 	found := onnx.Data[bool](out[0])
 	if len(found) != 1 {
 		return false, fmt.Errorf("safety_checker gave %v for one picture", out[0])

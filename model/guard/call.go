@@ -71,7 +71,7 @@ func (k *call) retry(req *http.Request, body []byte) error {
 	}
 	ctx, stop := context.WithDeadlineCause(req.Context(), k.end, errElapsed)
 	defer stop()
-	wait := time.NewTimer(k.wait(0, 0, 0, nil))
+	wait := time.NewTimer(k.wait(0))
 	defer wait.Stop()
 	select {
 	case <-wait.C:
@@ -90,8 +90,8 @@ func (k *call) retry(req *http.Request, body []byte) error {
 		HTTPClient: &http.Client{Transport: k},
 		RetryMax:   math.MaxInt, // again decides
 		CheckRetry: k.again,
-		Backoff: func(_, _ time.Duration, try int, resp *http.Response) time.Duration {
-			return k.wait(0, 0, try+1, resp)
+		Backoff: func(_, _ time.Duration, try int, _ *http.Response) time.Duration {
+			return k.wait(try + 1)
 		},
 	}
 	resp, err := library.Do(more.WithContext(ctx))
@@ -231,8 +231,8 @@ func (k *call) again(ctx context.Context, _ *http.Response, err error) (bool, er
 	return k.failures < most, nil
 }
 
-// wait implements retryablehttp.Backoff: what the server asked for, within limits, or full jitter.
-func (k *call) wait(_, _ time.Duration, try int, _ *http.Response) time.Duration {
+// wait is how long to wait after a try, counted from 0: what the server asked for, within limits, or full jitter.
+func (k *call) wait(try int) time.Duration {
 	l := k.client.limits
 	if s, ok := errors.AsType[*StatusError](k.last); ok && s.after > 0 {
 		return min(s.after, l.retryAfter) + rand.N(l.minWait)

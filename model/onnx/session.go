@@ -107,6 +107,9 @@ func (s *Session) Outputs() []onnxfile.Port { return s.outputs }
 // Device is where the model runs, for people and manifests: cpu, or the provider and its device.
 func (s *Session) Device() string { return s.device }
 
+// OnCPU says whether the model runs on the CPU, wanted or not.
+func (s *Session) OnCPU() bool { return strings.HasPrefix(s.device, "cpu") }
+
 // Ran is where the model runs, in the words of the ledger: cpu, or the provider and its device, as cuda:1. Where a GPU
 // was wanted and there was none it is "cpu for want of cuda".
 func (s *Session) Ran() string {

@@ -52,6 +52,26 @@ func NewTensor[E Element](data []E, shape ...int64) (*Tensor, error) {
 	return t, nil
 }
 
+// Integers makes a tensor of whole numbers in the type that an input has: int32, float, or else int64. Only that of int64
+// keeps values.
+func Integers(kind onnxfile.DataType, values []int64, shape ...int64) (*Tensor, error) {
+	switch kind {
+	case onnxfile.Int32:
+		narrow := make([]int32, len(values))
+		for i, v := range values {
+			narrow[i] = int32(v)
+		}
+		return NewTensor(narrow, shape...)
+	case onnxfile.Float:
+		wide := make([]float32, len(values))
+		for i, v := range values {
+			wide[i] = float32(v)
+		}
+		return NewTensor(wide, shape...)
+	}
+	return NewTensor(values, shape...)
+}
+
 func kindOf[E Element]() onnxfile.DataType {
 	var e E
 	switch any(e).(type) {
@@ -97,6 +117,13 @@ func (t *Tensor) Close() {
 	if t != nil && t.value != nil {
 		_ = t.value.Destroy() // it fails without an environment only, and there is one
 		t.value = nil
+	}
+}
+
+// CloseAll closes tensors, of which any may be nil.
+func CloseAll(tensors []*Tensor) {
+	for _, t := range tensors {
+		t.Close()
 	}
 }
 

@@ -149,10 +149,8 @@ func (m *Measurement) alignment(c Category, hue float64) float64 {
 	return 5 * (.6*shape + .4*colour)
 }
 
-// Likeness is how much the picture shows the subject of a raw prompt, in two parts, each in [0, 1]: its silhouette (how
-// well it matches, and how much better than the others), and its hue. The alignment score is 5 * (.6 shape + .4 hue).
-func (m *Measurement) Likeness(raw string) (shape, hue float64) { return m.likeness(Subject(raw)) }
-
+// likeness is how much the picture shows a category in a hue, in two parts, each in [0, 1]: its silhouette (how well it
+// matches, and how much better than the others), and its hue.
 func (m *Measurement) likeness(c Category, hue float64) (shape, colour float64) {
 	top := m.Shape[m.Seen()]
 	var sum float64

@@ -70,7 +70,7 @@ func (m *Model) beam(ctx context.Context, messages []model.Message, how BeamSear
 		return nil, model.Usage{}, err
 	}
 	running, ended := []beam{{}}, []Hypothesis(nil)
-	usage := model.Usage{Calls: 1, PromptTokens: len(p.ids), Device: m.sessions[2].Ran()}
+	usage := model.Usage{Calls: 1, PromptTokens: len(p.ids), Device: m.decoder.session.Ran()}
 	for length := 1; ; length++ {
 		var rows [][]float64
 		for i := range running {

@@ -30,7 +30,7 @@ func (m *Model) Chat(ctx context.Context, req model.ChatRequest) (model.ChatResp
 	if err != nil {
 		return model.ChatResponse{}, err
 	}
-	res := model.ChatResponse{Usage: model.Usage{Calls: 1, PromptTokens: len(p.ids), Device: m.sessions[2].Ran()}}
+	res := model.ChatResponse{Usage: model.Usage{Calls: 1, PromptTokens: len(p.ids), Device: m.decoder.session.Ran()}}
 	for _, j := range jobs {
 		select {
 		case err := <-j.done:

@@ -178,7 +178,7 @@ func (d *decoder) probe(ctx context.Context, tokens *onnx.Tensor) error {
 	if err := d.runInto(ctx, tokens, none, 1, out); err != nil {
 		return err
 	}
-	defer closeAll(out)
+	defer onnx.CloseAll(out)
 	for i, place := range d.present {
 		if want := []int64{1, d.heads[i], 2, d.dims[i]}; !slices.Equal(out[place].Shape(), want) || out[place].Type() != onnxfile.Float {
 			return fmt.Errorf("output %s is %v for two tokens, want float %v", d.session.Outputs()[place].Name, out[place], want)
@@ -232,16 +232,10 @@ func (d *decoder) run(ctx context.Context, tokens *onnx.Tensor, past *cache, kee
 	return logits, next, nil
 }
 
-func closeAll(tensors []*onnx.Tensor) {
-	for _, t := range tensors {
-		t.Close()
-	}
-}
-
 func (d *decoder) runInto(ctx context.Context, tokens *onnx.Tensor, past *cache, keep int, out []*onnx.Tensor) error {
 	inputs := make([]*onnx.Tensor, len(d.inputs))
 	var own []*onnx.Tensor
-	defer func() { closeAll(own) }()
+	defer func() { onnx.CloseAll(own) }()
 	for i, f := range d.inputs {
 		switch f.role {
 		case "inputs_embeds":
@@ -265,7 +259,7 @@ func (d *decoder) small(f feed, past *cache, n, keep int) (*onnx.Tensor, error) 
 	rows, total := past.rows, past.length+n
 	switch f.role {
 	case "attention_mask":
-		return integers(f.port, d.seen.first(rows*total), int64(rows), int64(total))
+		return onnx.Integers(f.port.Type, d.seen.first(rows*total), int64(rows), int64(total))
 	case "position_ids":
 		places := make([]int64, 0, rows*n)
 		for range rows {
@@ -273,39 +267,20 @@ func (d *decoder) small(f feed, past *cache, n, keep int) (*onnx.Tensor, error) 
 				places = append(places, int64(past.length+i))
 			}
 		}
-		return integers(f.port, places, int64(rows), int64(n))
+		return onnx.Integers(f.port.Type, places, int64(rows), int64(n))
 	case "cache_position":
 		places := make([]int64, n)
 		for i := range places {
 			places[i] = int64(past.length + i)
 		}
-		return integers(f.port, places, int64(n))
+		return onnx.Integers(f.port.Type, places, int64(n))
 	case "num_logits_to_keep":
 		if f.port.Shape != nil && len(f.port.Shape.Dims) == 1 {
-			return integers(f.port, []int64{int64(keep)}, 1)
+			return onnx.Integers(f.port.Type, []int64{int64(keep)}, 1)
 		}
-		return integers(f.port, []int64{int64(keep)})
+		return onnx.Integers(f.port.Type, []int64{int64(keep)})
 	}
 	return onnx.NewTensor([]bool{past.length > 0}, 1) // use_cache_branch
-}
-
-// integers makes a tensor of the port's type of integers.
-func integers(p onnxfile.Port, values []int64, shape ...int64) (*onnx.Tensor, error) {
-	switch p.Type {
-	case onnxfile.Int32:
-		narrow := make([]int32, len(values))
-		for i, v := range values {
-			narrow[i] = int32(v)
-		}
-		return onnx.NewTensor(narrow, shape...)
-	case onnxfile.Float:
-		wide := make([]float32, len(values))
-		for i, v := range values {
-			wide[i] = float32(v)
-		}
-		return onnx.NewTensor(wide, shape...)
-	}
-	return onnx.NewTensor(values, shape...)
 }
 
 // whole says whether rows are all of c's, in order.

@@ -49,7 +49,7 @@ func (l *lane) young() bool {
 	if len(l.cohorts) == 0 {
 		return false
 	}
-	c := slices.MinFunc(l.cohorts, func(a, b *cohort) int { return cmp.Compare(a.cache.length, b.cache.length) })
+	c := l.cohorts[0] // join sorted them
 	return !slices.ContainsFunc(c.rows, func(r *answering) bool { return len(r.ids) > catchUp })
 }
 

@@ -166,7 +166,7 @@ func (v *vision) encode(ctx context.Context, pixels []float32) ([][]float32, err
 		shape = append([]int64{1}, shape...)
 	}
 	in := make([]*onnx.Tensor, len(v.session.Inputs()))
-	defer func() { closeAll(in) }()
+	defer func() { onnx.CloseAll(in) }()
 	var err error
 	if in[v.pixels], err = onnx.NewTensor(pixels, shape...); err != nil {
 		return nil, err
@@ -180,7 +180,7 @@ func (v *vision) encode(ctx context.Context, pixels []float32) ([][]float32, err
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll(out)
+	defer onnx.CloseAll(out)
 	s := out[0].Shape()
 	if len(s) < 2 || out[0].Type() != onnxfile.Float || s[len(s)-1] != v.hidden {
 		return nil, fmt.Errorf("gives %v, want float vectors of %d as those of the tokens", out[0], v.hidden)
@@ -212,5 +212,5 @@ func pixelMask(p onnxfile.Port, height, width int) (*onnx.Tensor, error) {
 	for i := range mask {
 		mask[i] = 1
 	}
-	return integers(p, mask, shape...)
+	return onnx.Integers(p.Type, mask, shape...)
 }

@@ -153,7 +153,7 @@ func (m *Model) load(ctx context.Context, folder string) error {
 	if o.Beams > 1 { // other answers to the same request
 		weights += fmt.Sprintf("+beams%d/%g", o.Beams, o.LengthPenalty)
 	}
-	cpu := m.sessions[2].Device() == "cpu" || strings.HasPrefix(m.sessions[2].Device(), "cpu ")
+	cpu := m.decoder.session.OnCPU()
 	if o.MaxBatch == 0 {
 		if m.options.MaxBatch = 64; cpu {
 			m.options.MaxBatch = 16

@@ -8,11 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/onnx"
-	"github.com/promptmill/promptmill/model/onnx/onnxfile"
 	"github.com/promptmill/promptmill/model/tokenizer"
 )
 
@@ -99,7 +97,7 @@ func load(folder string, o Options) (*Model, error) {
 	m.info = model.Info{
 		Name:          "clip " + filepath.Base(filepath.Clean(folder)),
 		Weights:       fmt.Sprintf("%s*%g", digest, m.scale), // another scale gives other scores
-		Deterministic: strings.HasPrefix(m.text.session.Device(), "cpu"),
+		Deterministic: m.text.session.OnCPU(),
 	}
 	return m, nil
 }
@@ -204,42 +202,27 @@ func cosine(a, b []float32) float64 {
 }
 
 func (m *Model) encodeTexts(ctx context.Context, texts []string) ([][]float32, error) {
-	var ids, mask []int32
+	var ids, mask []int64
 	for _, text := range texts {
-		i, k := m.tokenizer.Window(text, m.tokens)
-		ids, mask = append(ids, i...), append(mask, k...)
+		window, seen := m.tokenizer.Window(text, m.tokens)
+		for i, id := range window {
+			ids, mask = append(ids, int64(id)), append(mask, int64(seen[i]))
+		}
 	}
 	var in []*onnx.Tensor
-	defer func() { closeAll(in) }()
+	defer func() { onnx.CloseAll(in) }()
 	for _, p := range m.text.session.Inputs() {
 		values := ids
 		if p.Name == "attention_mask" {
 			values = mask
 		}
-		t, err := integers(p.Type, values, int64(len(texts)), int64(m.tokens))
+		t, err := onnx.Integers(p.Type, values, int64(len(texts)), int64(m.tokens))
 		if err != nil {
 			return nil, err
 		}
 		in = append(in, t)
 	}
 	return m.text.run(ctx, in, len(texts))
-}
-
-func integers(kind onnxfile.DataType, values []int32, shape ...int64) (*onnx.Tensor, error) {
-	if kind == onnxfile.Int32 {
-		return onnx.NewTensor(values, shape...)
-	}
-	wide := make([]int64, len(values))
-	for i, v := range values {
-		wide[i] = int64(v)
-	}
-	return onnx.NewTensor(wide, shape...)
-}
-
-func closeAll(tensors []*onnx.Tensor) {
-	for _, t := range tensors {
-		t.Close()
-	}
 }
 
 func (m *Model) encodePictures(ctx context.Context, pixels []float32) ([][]float32, error) {
@@ -258,7 +241,7 @@ func (e *encoder) run(ctx context.Context, in []*onnx.Tensor, rows int) ([][]flo
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll(out)
+	defer onnx.CloseAll(out)
 	all := onnx.Data[float32](out[e.out])
 	if s := out[e.out].Shape(); len(s) != 2 || s[0] != int64(rows) {
 		return nil, fmt.Errorf("%w: clip: %s gives %v for %d rows", model.ErrConfig, e.session.Outputs()[e.out].Name, out[e.out], rows)
