@@ -61,13 +61,3 @@ func Trusted(m snapshot.Manifest, validation string) Trust {
 	t.Unread = float64(unread) / float64(max(1, all))
 	return t
 }
-
-// Aspect returns the figures of one aspect.
-func (t Trust) Aspect(name string) (AspectTrust, bool) {
-	for _, a := range t.Judge {
-		if a.Aspect == name {
-			return a, true
-		}
-	}
-	return AspectTrust{}, false
-}

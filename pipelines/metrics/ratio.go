@@ -3,7 +3,6 @@ package metrics
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/transforms/template"
@@ -52,9 +51,7 @@ func (r *ratio) of(ctx context.Context, prompt, text string) (float64, error) {
 	for _, m := range r.Template.Messages(prompt) {
 		messages = append(messages, model.Text(m.Role, m.Content))
 	}
-	if r.Continues != "" {
-		text = strings.TrimPrefix(text, prompt+r.Continues)
-	}
+	text = template.Said(r.Continues, prompt, text)
 	var sums [2]float64
 	tokens := 0
 	for i, p := range []model.LogProber{r.policy, r.reference} {

@@ -134,9 +134,8 @@ func (fn *ownFn) ask(ctx context.Context, f schemas.Fact) (answered, error) {
 	if !ok {
 		return answered{}, fmt.Errorf("judgment: fact %s: no question about %q", f.ID, f.Aspect)
 	}
-	messages := question.Messages(f.Prompt)
 	r, err := fn.desk.Asker.Ask(ctx, judge.Question{
-		Messages: messages, Images: [2]string{f.First.SHA256, f.Second.SHA256}, Template: question.ID,
+		Messages: question.Messages(f.Prompt), Images: [2]string{f.First.SHA256, f.Second.SHA256}, Template: question.ID,
 		Seed: schemas.Seed(fn.Config.Seed, "audit/"+schemas.AsIs, f.ID, 0), Parse: judge.ParseImages,
 	})
 	if err != nil {
@@ -149,12 +148,6 @@ func (fn *ownFn) ask(ctx context.Context, f schemas.Fact) (answered, error) {
 	if got.reason != "" {
 		return got, nil
 	}
-	messages = append(messages, schemas.Message{Role: schemas.RoleAssistant, Content: r.Text})
-	got.item = teacher.Item{
-		ID:    schemas.VisionID(schemas.TaskEvaluation, messages, f.First.SHA256, f.Second.SHA256),
-		Group: f.Group, FactID: f.ID, Source: f.Source, Aspect: f.Aspect, Preference: f.Preference, FactSource: f.FactSource,
-		Messages: messages, Order: schemas.AsIs, Score1: r.Scores.First, Score2: r.Scores.Second, Template: question.ID,
-		Teacher: fn.desk.Asker.Weights(), Prompt: f.Prompt, Image1: f.First, Image2: f.Second,
-	}
+	got.item = teacher.NewItem(f, schemas.AsIs, question, r, 0, fn.desk.Asker.Weights())
 	return got, nil
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"reflect"
-	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -64,10 +63,7 @@ func (fn *rewriteFn) StartBundle(context.Context, func(schemas.ChatExample), fun
 }
 
 func (fn *rewriteFn) ProcessElement(_ context.Context, pair schemas.RewritePair, emit func(schemas.ChatExample), _ func(schemas.Count)) {
-	answer := pair.Rewritten
-	if c := fn.Config.Continues; c != "" {
-		answer = strings.TrimPrefix(answer, pair.Raw+c)
-	}
+	answer := template.Said(fn.Config.Continues, pair.Raw, pair.Rewritten)
 	messages := append(fn.Config.Rewrite.Messages(pair.Raw), schemas.Message{Role: "assistant", Content: answer})
 	fn.tally.In(Stage, 1)
 	fn.tally.Out(Stage, 1)

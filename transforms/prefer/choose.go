@@ -10,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/deadletter"
+	"github.com/promptmill/promptmill/transforms/template"
 )
 
 // A scored candidate has judgments enough on every aspect.
@@ -102,11 +103,7 @@ func (fn *preferFn) choose(slate schemas.Slate, all []scored) (pair schemas.Pref
 
 // said is the policy's turn that a candidate came from.
 func (c Config) said(p schemas.Prompt, candidate schemas.Candidate) []schemas.Message {
-	text := candidate.Text
-	if c.Continues != "" {
-		text = strings.TrimPrefix(text, p.Text+c.Continues)
-	}
-	return []schemas.Message{{Role: schemas.RoleAssistant, Content: text}}
+	return []schemas.Message{{Role: schemas.RoleAssistant, Content: template.Said(c.Continues, p.Text, candidate.Text)}}
 }
 
 // noCandidate is the dead letter of a prompt without any reward.

@@ -5,6 +5,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/embed"
 	"github.com/promptmill/promptmill/transforms/judge"
 	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/template"
 )
 
 func init() {
@@ -64,15 +65,20 @@ func (it Item) WithPictures(first, second schemas.Image) schemas.Evaluation {
 	}
 }
 
-// item is what is kept of an answer.
-func (fn *teachFn) item(f schemas.Fact, order string, r judge.Reply, attempt int) Item {
-	stored, _ := fn.Config.Stored.Task(f.Aspect) // Validate saw to it
+// NewItem is what is kept of an answer about a fact's pictures in an order: asked is the question that stands in the
+// row, teacher the weights of the model that gave it.
+func NewItem(f schemas.Fact, order string, asked template.Template, r judge.Reply, attempt int, teacher string) Item {
 	first, second := shown(f, order)
-	messages := append(stored.Messages(f.Prompt), schemas.Message{Role: schemas.RoleAssistant, Content: r.Text})
+	messages := append(asked.Messages(f.Prompt), schemas.Message{Role: schemas.RoleAssistant, Content: r.Text})
 	return Item{
 		ID:    schemas.VisionID(schemas.TaskEvaluation, messages, first.SHA256, second.SHA256),
 		Group: f.Group, FactID: f.ID, Source: f.Source, Aspect: f.Aspect, Preference: f.Preference, FactSource: f.FactSource,
 		Messages: messages, Order: order, Score1: r.Scores.First, Score2: r.Scores.Second, Attempt: int32(attempt),
-		Template: stored.ID, Teacher: fn.desk.Asker.Weights(), Prompt: f.Prompt, Image1: first, Image2: second,
+		Template: asked.ID, Teacher: teacher, Prompt: f.Prompt, Image1: first, Image2: second,
 	}
+}
+
+func (fn *teachFn) item(f schemas.Fact, order string, r judge.Reply, attempt int) Item {
+	stored, _ := fn.Config.Stored.Task(f.Aspect) // Validate saw to it
+	return NewItem(f, order, stored, r, attempt, fn.desk.Asker.Weights())
 }

@@ -245,3 +245,12 @@ func Paper() Set {
 	}
 	return s
 }
+
+// Said is what a policy said when a text about a prompt was made: what stands behind both, if its rewritings continue the
+// prompt, and else all of it.
+func Said(continues, prompt, text string) string {
+	if continues == "" {
+		return text
+	}
+	return strings.TrimPrefix(text, prompt+continues)
+}

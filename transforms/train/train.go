@@ -126,19 +126,10 @@ func (c Config) Validate() error {
 // Cancel ends the job of cfg on a committed snapshot, if it was begun and has not ended. It is what a launcher does that
 // was told to stop and not to leave a job behind; done says that there was one to end.
 func Cancel(ctx context.Context, cfg Config, r snapshot.Result) (done bool, err error) {
-	st, err := store.Open(ctx, cfg.Store)
+	j, trainer, err := openJob(ctx, cfg, r)
 	if err != nil {
 		return false, err
 	}
-	m, err := snapshot.Load(ctx, st, r.Set, r.RunID)
-	if err != nil {
-		return false, err
-	}
-	trainer, err := model.OpenTrainer(ctx, cfg.Trainer)
-	if err != nil {
-		return false, err
-	}
-	j := newJob(cfg, st, m, trainer.Info())
 	var h handle
 	if err := j.get(ctx, "handle.json", &h); errors.Is(err, store.ErrNotExist) {
 		return false, nil
@@ -216,25 +207,33 @@ type trained struct {
 	training   schemas.Training
 }
 
+// openJob is the job of cfg on a committed snapshot, and who trains it.
+func openJob(ctx context.Context, cfg Config, r snapshot.Result) (*job, model.Trainer, error) {
+	st, err := store.Open(ctx, cfg.Store)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := snapshot.Load(ctx, st, r.Set, r.RunID)
+	if err != nil {
+		return nil, nil, err
+	}
+	trainer, err := model.OpenTrainer(ctx, cfg.Trainer)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newJob(cfg, st, m, trainer.Info()), trainer, nil
+}
+
 // train takes one snapshot through the gates and to the end of its training.
 func (fn *trainFn) train(ctx context.Context, r snapshot.Result) (done trained, err error) {
 	cfg := fn.Config
 	if r.Verdict != snapshot.Committed {
 		return done, refuse(NotCommitted, "%s run %s: %s", r.Set, r.RunID, r.Detail)
 	}
-	st, err := store.Open(ctx, cfg.Store)
+	j, trainer, err := openJob(ctx, cfg, r)
 	if err != nil {
 		return done, err
 	}
-	m, err := snapshot.Load(ctx, st, r.Set, r.RunID)
-	if err != nil {
-		return done, err
-	}
-	trainer, err := model.OpenTrainer(ctx, cfg.Trainer)
-	if err != nil {
-		return done, err
-	}
-	j := newJob(cfg, st, m, trainer.Info())
 	done = trained{j.checkpoint(), schemas.Training{Job: j.ID, Trainer: trainer.Info().Name, Log: j.Output}}
 	if err := j.conforms(ctx); err != nil {
 		return done, err
