@@ -51,12 +51,9 @@ func (r *Recipe) bindSupervised(cache string, set template.Set) {
 	}
 	t, e, j := &r.Teacher, &r.Evaluation, &r.Judgment
 	t.Model, t.Cache, t.Seed, t.Questions, t.Stored = r.Models.Teacher, cache, r.Seed, set, set
-	t.Aspects = nil
+	t.Aspects = evaluation.Aspects(e.Parts)
 	for i, p := range e.Parts {
 		e.Parts[i] = r.bindPart(p, cache)
-		if !slices.Contains(t.Aspects, p.Aspect) {
-			t.Aspects = append(t.Aspects, p.Aspect)
-		}
 	}
 	e.Teacher, e.Heldout, e.Cache, e.Seed = *t, r.Heldout, cache, r.Seed
 	j.Judgment.Model, j.Judgment.Questions, j.Judgment.Stored = t.Model, set, set

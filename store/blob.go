@@ -68,3 +68,13 @@ func blobSize(ctx context.Context, s Store, sha string) (int64, error) {
 	}
 	return o.Size(), o.Close()
 }
+
+// Replace writes an object whatever stands there; the error wraps ErrConflict if another writer was faster.
+func Replace(ctx context.Context, s Store, name string, data []byte) error {
+	_, version, err := s.Read(ctx, name)
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return err
+	}
+	_, err = s.CompareAndSwap(ctx, name, version, data)
+	return err
+}

@@ -62,7 +62,7 @@ func (j *job) audit(ctx context.Context, version string, answers int64) error {
 			return err
 		}
 		h = j.header(set, j.runID(set, of.RunID, of.Digest))
-		h.Parents = []snapshot.Parent{{Set: of.Set, RunID: of.RunID, Digest: of.Digest}}
+		h.Parents = []snapshot.Parent{of.Parent()}
 		c.Judgments, total = schemas.ShardsOf(of.Shards, preference.Judgments), of.Rows[preference.Judgments]
 	} else {
 		parts := j.recipe.Audit.Facts
@@ -77,7 +77,7 @@ func (j *job) audit(ctx context.Context, version string, answers int64) error {
 			if err != nil {
 				return err
 			}
-			parents = append(parents, snapshot.Parent{Set: e.Set, RunID: e.RunID, Digest: e.Digest})
+			parents = append(parents, e.Parent())
 			decides = append(decides, answers, parents)
 			c.Answers, c.AnswerRows = schemas.ShardsOf(e.Shards, evaluation.Items), answers
 			total += 2 * min(answers, e.Rows[evaluation.Items])

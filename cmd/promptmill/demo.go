@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -181,11 +180,7 @@ func (j *job) galleries(ctx context.Context, state selfreward.State) ([]string, 
 			return nil, err
 		}
 		name := selfreward.Dir(state.Name) + "/gallery-" + number + ".html"
-		_, version, err := j.st.Read(ctx, name)
-		if err != nil && !errors.Is(err, store.ErrNotExist) {
-			return nil, err
-		}
-		if _, err := j.st.CompareAndSwap(ctx, name, version, page.Bytes()); err != nil {
+		if err := store.Replace(ctx, j.st, name, page.Bytes()); err != nil {
 			return nil, err
 		}
 		out = append(out, j.st.URL()+"/"+name)

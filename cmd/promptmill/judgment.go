@@ -48,7 +48,7 @@ func (j *job) judgmentSet(ctx context.Context, own bool) (snapshot.Manifest, err
 	if h.Models, err = j.teacher(ctx); err != nil {
 		return snapshot.Manifest{}, err
 	}
-	h.Parents = []snapshot.Parent{{Set: e.Set, RunID: e.RunID, Digest: e.Digest}}
+	h.Parents = []snapshot.Parent{e.Parent()}
 	c := j.recipe.Judgment
 	for _, aspect := range slices.Sorted(maps.Keys(c.Rows)) {
 		stored, _ := c.Judgment.Stored.Task(template.Judgment + aspect)

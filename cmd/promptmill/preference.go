@@ -63,7 +63,7 @@ func (j *job) preference(ctx context.Context, command string) (err error) {
 		return err
 	}
 	h := j.header(set, runID)
-	h.Parents = []snapshot.Parent{{Set: p.Set, RunID: p.RunID, Digest: p.Digest}}
+	h.Parents = []snapshot.Parent{p.Parent()}
 	if h.Models, err = j.identities(ctx); err != nil {
 		return err
 	}

@@ -221,10 +221,10 @@ func (a *app) printStages(stages []metrics.Stage) error {
 		for _, name := range names {
 			score, gain := "", ""
 			if v, ok := s.Scores[name]; ok {
-				score = fmt.Sprintf("%.2f [%.2f, %.2f]", v.Mean, v.Low, v.High)
+				score = v.Level()
 			}
 			if v, ok := s.Gains[name]; ok {
-				gain = fmt.Sprintf("%+.2f [%+.2f, %+.2f]", v.Mean, v.Low, v.High)
+				gain = v.Signed()
 			}
 			fmt.Fprintf(t, "\t%s\t%s", score, gain)
 		}

@@ -166,7 +166,6 @@ func (r *studyRun) variant(ctx context.Context, v recipe.Variant, part string, w
 		l := study.Loop{Variant: v.Name, Seed: seed, Part: part}
 		var state selfreward.State
 		if wanted {
-			begun := time.Now()
 			r.say("study %s: %s, seed %d, %s half", r.study.Name, v.Name, seed, part)
 			state, err = j.loop(ctx, "", "")
 			// The next loop's policies are others.
@@ -174,7 +173,6 @@ func (r *studyRun) variant(ctx context.Context, v recipe.Variant, part string, w
 			if errors.Is(err, snapshot.ErrGate) && ctx.Err() == nil {
 				l.Stopped, err = err.Error(), nil // a finding: the variant collapses
 			}
-			l.Seconds = time.Since(begun).Seconds()
 		} else {
 			state, err = selfreward.Load(ctx, j.st, j.recipe.SelfReward.Name)
 			if errors.Is(err, store.ErrNotExist) {
@@ -198,13 +196,10 @@ func (r *studyRun) variant(ctx context.Context, v recipe.Variant, part string, w
 
 // take reads what a loop measured.
 func (r *studyRun) take(ctx context.Context, j *job, l study.Loop, state selfreward.State) (err error) {
-	l.Weights = state.Weights()
-	if l.Stages, err = selfreward.Stages(ctx, j.st, j.recipe, state); err != nil {
-		return err
-	}
 	if l.Rows, err = selfreward.Measurements(ctx, j.st, state); err != nil {
 		return err
 	}
+	l.Stages = selfreward.StagesOf(l.Rows, j.recipe, state)
 	for _, s := range state.Steps {
 		if t, ok := strings.CutPrefix(s.Name, "judgments-"); ok && j.recipe.SelfReward.JudgmentPairs > 0 && s.Note != "" {
 			l.Notes = append(l.Notes, fmt.Sprintf("dpo%s: %d judgment pairs: %s", t, s.Rows[selfreward.Own], s.Note))
@@ -255,11 +250,7 @@ func (r *studyRun) show(ctx context.Context) error {
 	}
 	dir := "study/" + r.study.Name
 	for name, text := range map[string][]byte{"results.json": append(data, '\n'), "tables.md": markdown.Bytes(), "report.html": page.Bytes()} {
-		_, version, err := st.Read(ctx, dir+"/"+name)
-		if err != nil && !errors.Is(err, store.ErrNotExist) {
-			return err
-		}
-		if _, err := st.CompareAndSwap(ctx, dir+"/"+name, version, text); err != nil {
+		if err := store.Replace(ctx, st, dir+"/"+name, text); err != nil {
 			return err
 		}
 	}

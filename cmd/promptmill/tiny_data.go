@@ -9,6 +9,7 @@ import (
 
 	"github.com/promptmill/promptmill/model/tiny/train"
 	"github.com/promptmill/promptmill/pipelines/sft"
+	"github.com/promptmill/promptmill/pipelines/training"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
@@ -61,7 +62,7 @@ func (a *app) tinyRows(ctx context.Context, prompts []train.Prompt, bpe *train.B
 		a.say("vlm: %s/%s@%d, rows %v", j.st.URL(), s.name, v, m.Rows)
 	}
 	shards := func(config string) []schemas.Shard {
-		return slices.DeleteFunc(schemas.ShardsOf(m.Shards, config), func(s schemas.Shard) bool { return s.Split != "train" })
+		return slices.DeleteFunc(schemas.ShardsOf(m.Shards, config), func(s schemas.Shard) bool { return s.Split != training.Split })
 	}
 	if err := parquetio.Rows(ctx, j.st, shards(sft.Rows), func(r schemas.ChatExample) error {
 		rows.Rewrites = append(rows.Rewrites, r)

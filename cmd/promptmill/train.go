@@ -69,7 +69,7 @@ func (j *job) train(ctx context.Context, f trainFlags) error {
 	}
 	runID := j.runID("train", f.method, data.Digest, f.configurations, cfg.Train.Weights, cfg.Train.Params, j.recipe.Training.Trainer, cfg.Train.Attempt, j.recipe.Seed)
 	h := j.header(training.Set, runID)
-	h.Parents = []snapshot.Parent{{Set: data.Set, RunID: data.RunID, Digest: data.Digest}}
+	h.Parents = []snapshot.Parent{data.Parent()}
 	h.Models = map[string]string{"start": cfg.Train.Weights}
 	cfg.Sink, cfg.Snapshot = j.sink(h), snapshot.Config{Store: j.st.URL(), Header: h}
 	if err := cfg.Train.Validate(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -45,6 +46,16 @@ type Part struct {
 	Table     *facts.TableConfig    `json:"table,omitempty" yaml:"table,omitempty"`
 	Oracle    *Oracle               `json:"oracle,omitempty" yaml:"oracle,omitempty"`
 	Generated *Generated            `json:"generated,omitempty" yaml:"generated,omitempty"`
+}
+
+// Aspects are those of the parts, each once, in their order.
+func Aspects(parts []Part) (aspects []string) {
+	for _, p := range parts {
+		if !slices.Contains(aspects, p.Aspect) {
+			aspects = append(aspects, p.Aspect)
+		}
+	}
+	return aspects
 }
 
 // Oracle is the procedural world, asked about pictures of prompts.

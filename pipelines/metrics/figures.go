@@ -20,6 +20,19 @@ type Interval struct {
 	High float64 `json:"high"`
 }
 
+// NewInterval is the 95% percentile interval (Efron 1979) around mean of the means of bootstrap samples, which it sorts.
+func NewInterval(mean float64, means []float64) Interval {
+	slices.Sort(means)
+	at := func(q float64) float64 { return means[int(math.Round(q*float64(len(means)-1)))] }
+	return Interval{Mean: mean, Low: at(.025), High: at(.975)}
+}
+
+// Level writes the interval for people, as that of a score: "8.12 [8.00, 8.25]".
+func (v Interval) Level() string { return fmt.Sprintf("%.2f [%.2f, %.2f]", v.Mean, v.Low, v.High) }
+
+// Signed writes it as that of a difference: "+0.12 [-0.25, +0.50]".
+func (v Interval) Signed() string { return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", v.Mean, v.Low, v.High) }
+
 // A Stage is one system's figures.
 type Stage struct {
 	Name string
@@ -175,7 +188,7 @@ func pick(byPrompt map[string]float64, ids []string) []float64 {
 	return out
 }
 
-// bootstrap is the mean of x with its percentile interval (Efron 1979).
+// bootstrap is the mean of x with its percentile interval.
 func bootstrap(x []float64, resamples int, seed int64) Interval {
 	mean := func(at func(int) int) float64 {
 		var sum float64
@@ -189,9 +202,7 @@ func bootstrap(x []float64, resamples int, seed int64) Interval {
 	for i := range means {
 		means[i] = mean(func(int) int { return rng.IntN(len(x)) })
 	}
-	slices.Sort(means)
-	at := func(q float64) float64 { return means[int(math.Round(q*float64(resamples-1)))] }
-	return Interval{Mean: mean(func(i int) int { return i }), Low: at(.025), High: at(.975)}
+	return NewInterval(mean(func(i int) int { return i }), means)
 }
 
 // texts sets what is measured of the texts.

@@ -2,7 +2,6 @@ package metrics
 
 import (
 	_ "embed"
-	"fmt"
 	"html/template"
 	"io"
 	"maps"
@@ -13,8 +12,8 @@ import (
 var pageText string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"interval": func(v Interval) string { return fmt.Sprintf("%.2f [%.2f, %.2f]", v.Mean, v.Low, v.High) },
-	"gain":     func(v Interval) string { return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", v.Mean, v.Low, v.High) },
+	"interval": Interval.Level,
+	"gain":     Interval.Signed,
 }).Parse(pageText))
 
 // A Page is what WritePage shows.

@@ -103,7 +103,7 @@ func Header(header snapshot.Header, part string, from, to int64) snapshot.Header
 func Parents(runs []snapshot.Manifest) []snapshot.Parent {
 	out := []snapshot.Parent{}
 	for _, m := range runs {
-		out = append(out, snapshot.Parent{Set: m.Set, RunID: m.RunID, Digest: m.Digest})
+		out = append(out, m.Parent())
 	}
 	return out
 }
@@ -129,13 +129,9 @@ func Sink(sink parquetio.WriteConfig, header snapshot.Header, config string, buc
 
 // Letters writes the dead letters of all rounds to sink, and returns what parquetio.Write does and how many there are.
 func Letters(s beam.Scope, sink parquetio.WriteConfig, runs []snapshot.Manifest) (written, counts beam.PCollection, dead int64) {
-	letters := Shards(runs, snapshot.Rejected)
-	for _, l := range letters {
-		dead += l.Rows
-	}
-	written, counts = parquetio.Write[schemas.Rejected](s, sink,
-		parquetio.Read[schemas.Rejected](s, parquetio.ReadConfig{Store: sink.Store, Shards: letters}))
-	return written, counts, dead
+	in := parquetio.ReadConfig{Store: sink.Store, Shards: Shards(runs, snapshot.Rejected)}
+	written, counts = parquetio.Write[schemas.Rejected](s, sink, parquetio.Read[schemas.Rejected](s, in))
+	return written, counts, in.Rows()
 }
 
 // Counts are those of the runs together.

@@ -13,9 +13,8 @@ import (
 
 // A firstConfig says which pairs to keep.
 type firstConfig struct {
-	// Pairs are the shards of a round's pairs, by rank, limited to the first Rows.
+	// Pairs are the shards of a round's pairs, by rank, limited to those to keep.
 	Pairs     parquetio.ReadConfig
-	Rows      int64
 	Sink      parquetio.WriteConfig
 	ShardRows int64
 	Snapshot  snapshot.Config
@@ -25,11 +24,11 @@ type firstConfig struct {
 // takes: a set of so many survivors by rank is the same however large the rounds were.
 func buildFirst(s beam.Scope, c firstConfig) beam.PCollection {
 	s = s.Scope("selfreward.First")
-	sink := c.Sink
-	sink.Config, sink.Stage, sink.Buckets = preference.Pairs, "write_"+preference.Pairs, parquetio.Buckets(c.Rows, c.ShardRows)
+	sink, rows := c.Sink, c.Pairs.Rows()
+	sink.Config, sink.Stage, sink.Buckets = preference.Pairs, "write_"+preference.Pairs, parquetio.Buckets(rows, c.ShardRows)
 	shards, counts := parquetio.Write[schemas.PreferencePair](s, sink, parquetio.Read[schemas.PreferencePair](s, c.Pairs))
 	c.Snapshot.Equations = []string{
-		fmt.Sprintf("%s.in = %d", sink.Stage, c.Rows),
+		fmt.Sprintf("%s.in = %d", sink.Stage, rows),
 		sink.Stage + ".out = rows." + preference.Pairs,
 	}
 	return snapshot.Commit(s, c.Snapshot, shards, counts)

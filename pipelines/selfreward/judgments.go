@@ -78,14 +78,14 @@ func (l *Loop) judgments(ctx context.Context, step *Step, t int) error {
 		return nil
 	}
 	h := l.header("judgments", step.Name, round.Digests[Own], pairs.Digest, n)
-	h.Parents, h.Models, h.Templates = []snapshot.Parent{parent(pairs), parent(round)}, round.Models, round.Templates
+	h.Parents, h.Models, h.Templates = []snapshot.Parent{pairs.Parent(), round.Parent()}, round.Models, round.Templates
 	h.Metadata["judgment_pairs"] = why
 	cfg := mixConfig{
-		Own: parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(round.Shards, Own), Limit: n}, OwnRows: n,
-		Pairs: parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(pairs.Shards, preference.Pairs)}, PairRows: pairs.Rows[preference.Pairs],
-		Sink: l.sink(h), Snapshot: snapshot.Config{Store: l.Store.URL(), Header: h},
+		Own:   parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(round.Shards, Own), Limit: n},
+		Pairs: parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(pairs.Shards, preference.Pairs)},
+		Sink:  l.sink(h), Snapshot: snapshot.Config{Store: l.Store.URL(), Header: h},
 	}
-	m, err := l.Ensure(ctx, h, "write_"+Mixed, n+cfg.PairRows, func(s beam.Scope) { buildMixed(s, cfg) })
+	m, err := l.Ensure(ctx, h, "write_"+Mixed, n+cfg.Pairs.Rows(), func(s beam.Scope) { buildMixed(s, cfg) })
 	if err != nil {
 		return err
 	}
@@ -135,10 +135,9 @@ func (place) Validate() error { return nil }
 // A mixConfig says which pairs to put together.
 type mixConfig struct {
 	// Own are pairs of the judge's answers, by rank; Pairs are all of the iteration's pairs of rewritings.
-	Own, Pairs        parquetio.ReadConfig
-	OwnRows, PairRows int64
-	Sink              parquetio.WriteConfig
-	Snapshot          snapshot.Config
+	Own, Pairs parquetio.ReadConfig
+	Sink       parquetio.WriteConfig
+	Snapshot   snapshot.Config
 }
 
 // buildMixed adds the pipeline that writes the pairs of both kinds.
@@ -149,12 +148,14 @@ func buildMixed(s beam.Scope, c mixConfig) beam.PCollection {
 		w.Config, w.Stage, w.Buckets, w.RowGroup, w.BufferBytes = config, "write_"+config, parquetio.Buckets(rows, mixedRows), 0, 1<<20
 		return w
 	}
+	rows := c.Own.Rows()
+	all := rows + c.Pairs.Rows()
 	own := parquetio.Read[schemas.VisionPreferencePair](s, c.Own)
 	pairs := beam.ParDo(s, withPictures, parquetio.Read[schemas.PreferencePair](s, c.Pairs))
-	kept, n1 := parquetio.Write[schemas.VisionPreferencePair](s, sink(Own, c.OwnRows), own)
-	mixed, n2 := parquetio.Write[schemas.VisionPreferencePair](s, sink(Mixed, c.OwnRows+c.PairRows), own, pairs)
+	kept, n1 := parquetio.Write[schemas.VisionPreferencePair](s, sink(Own, rows), own)
+	mixed, n2 := parquetio.Write[schemas.VisionPreferencePair](s, sink(Mixed, all), own, pairs)
 	c.Snapshot.Equations = slices.Concat(
-		[]string{fmt.Sprintf("write_%s.in = %d", Own, c.OwnRows), fmt.Sprintf("write_%s.in = %d", Mixed, c.OwnRows+c.PairRows)},
+		[]string{fmt.Sprintf("write_%s.in = %d", Own, rows), fmt.Sprintf("write_%s.in = %d", Mixed, all)},
 		[]string{fmt.Sprintf("write_%s.out = rows.%[1]s", Own), fmt.Sprintf("write_%s.out = rows.%[1]s", Mixed)})
 	return snapshot.Commit(s, c.Snapshot, beam.Flatten(s, kept, mixed), beam.Flatten(s, n1, n2))
 }

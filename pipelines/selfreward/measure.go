@@ -96,12 +96,12 @@ func (l *Loop) measured(ctx context.Context, cfg metrics.Config, models map[stri
 		}
 		models["images"] = pictures.Info().Weights
 	}
-	limit := set.Rows[prompts.Rows]
-	if n := l.Recipe.Metrics.Limit; n > 0 {
-		limit = min(limit, n)
+	cfg.Prompts = parquetio.ReadConfig{
+		Store: l.Store.URL(), Shards: schemas.ShardsOf(set.Shards, prompts.Rows), Limit: l.Recipe.Metrics.Limit,
 	}
+	limit := cfg.Prompts.Rows()
 	h := l.common("metrics", cfg.Decides(), set.Digest, limit, models, trust)
-	h.Parents, h.Models = []snapshot.Parent{parent(set)}, models
+	h.Parents, h.Models = []snapshot.Parent{set.Parent()}, models
 	if trust != nil {
 		text, err := json.Marshal(trust)
 		if err != nil {
@@ -109,7 +109,6 @@ func (l *Loop) measured(ctx context.Context, cfg metrics.Config, models map[stri
 		}
 		h.Metadata["judge"] = string(text)
 	}
-	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(set.Shards, prompts.Rows), Limit: limit}
 	cfg.Sink = l.sink(h)
 	cfg.Sink.Seed = l.Recipe.MetricsSeed()
 	cfg.Snapshot = snapshot.Config{Store: l.Store.URL(), Header: h, Gates: snapshot.Gates{MaxDeadFraction: l.Recipe.Gates.MaxDeadFraction}}
@@ -138,7 +137,7 @@ func (l *Loop) examine(ctx context.Context, r *recipe.Recipe) (*audit.Trust, err
 		return nil, err
 	}
 	a.Own = &judgment.Config{
-		Questions: a.Audit.Templates, Stored: a.Audit.Templates, Aspects: aspectsOf(a.Parts), Asking: a.Audit.Asking(),
+		Questions: a.Audit.Templates, Stored: a.Audit.Templates, Aspects: evaluation.Aspects(a.Parts), Asking: a.Audit.Asking(),
 	}
 	if err := a.Validate(); err != nil {
 		return nil, err
@@ -158,15 +157,4 @@ func (l *Loop) examine(ctx context.Context, r *recipe.Recipe) (*audit.Trust, err
 	}
 	trust := audit.Trusted(m, r.Audit.Validation)
 	return &trust, nil
-}
-
-// aspectsOf are those of the parts, each once.
-func aspectsOf(parts []evaluation.Part) (aspects []string) {
-	seen := map[string]bool{}
-	for _, p := range parts {
-		if !seen[p.Aspect] {
-			seen[p.Aspect], aspects = true, append(aspects, p.Aspect)
-		}
-	}
-	return aspects
 }

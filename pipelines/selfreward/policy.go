@@ -132,7 +132,3 @@ func (l *Loop) common(set string, decides ...any) snapshot.Header {
 	}
 	return h
 }
-
-func parent(m snapshot.Manifest) snapshot.Parent {
-	return snapshot.Parent{Set: m.Set, RunID: m.RunID, Digest: m.Digest}
-}

@@ -29,6 +29,11 @@ func Stages(ctx context.Context, st store.Store, r *recipe.Recipe, s State) ([]m
 	if err != nil {
 		return nil, err
 	}
+	return StagesOf(rows, r, s), nil
+}
+
+// StagesOf are the figures that Stages makes, of rows that Measurements has read.
+func StagesOf(rows []schemas.Measurement, r *recipe.Recipe, s State) []metrics.Stage {
 	order := metrics.FixedSystems()
 	for t := range len(r.SelfReward.Iterations) + 1 {
 		order = append(order, system(t))
@@ -41,7 +46,7 @@ func Stages(ctx context.Context, st store.Store, r *recipe.Recipe, s State) ([]m
 			}
 		}
 	}
-	return stages, nil
+	return stages
 }
 
 // Measurements are the rows behind Stages.
@@ -67,6 +72,9 @@ func Measurements(ctx context.Context, st store.Store, s State) (rows []schemas.
 
 // collapsed compares policy t's texts with policy 0's.
 func (l *Loop) collapsed(ctx context.Context, t int) error {
+	if t == 0 {
+		return nil
+	}
 	stages, err := Stages(ctx, l.Store, l.Recipe, l.State)
 	if err != nil {
 		return err
@@ -80,7 +88,7 @@ func (l *Loop) collapsed(ctx context.Context, t int) error {
 			now = s
 		}
 	}
-	if t == 0 || first.Name == "" || now.Name == "" {
+	if first.Name == "" || now.Name == "" {
 		return nil
 	}
 	var errs []error
@@ -159,11 +167,5 @@ func (l *Loop) report(ctx context.Context, _ *Step) error {
 	if err := metrics.WritePage(&b, page); err != nil {
 		return err
 	}
-	name := Report(l.Name)
-	_, version, err := l.Store.Read(ctx, name)
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		return err
-	}
-	_, err = l.Store.CompareAndSwap(ctx, name, version, b.Bytes())
-	return err
+	return store.Replace(ctx, l.Store, Report(l.Name), b.Bytes())
 }

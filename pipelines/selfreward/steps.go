@@ -65,7 +65,7 @@ func (l *Loop) optimise(ctx context.Context, step *Step, t int) error {
 func (l *Loop) train(ctx context.Context, step *Step, cfg training.Config, data snapshot.Manifest, start policy) error {
 	cfg.Train.Store, cfg.Train.Start, cfg.Train.Weights = l.Store.URL(), start.start, start.weights
 	h := l.header(training.Set, step.Name, data.Digest, start.weights, cfg.Train.Params, cfg.Train.Attempt)
-	h.Parents, h.Models = []snapshot.Parent{parent(data)}, map[string]string{"start": start.weights}
+	h.Parents, h.Models = []snapshot.Parent{data.Parent()}, map[string]string{"start": start.weights}
 	cfg.Sink, cfg.Snapshot = l.sink(h), snapshot.Config{Store: l.Store.URL(), Header: h}
 	m, err := l.Ensure(ctx, h, train.Stage, 1, func(s beam.Scope) { training.Build(s, cfg) })
 	if err != nil {
@@ -170,7 +170,7 @@ func (l *Loop) round(ctx context.Context, t int, set snapshot.Manifest, take int
 	h := l.common("iteration", r.Decides(), set.Digest, take, models)
 	h.Metadata["judgment_pairs"] = why
 	cfg := preference.New(r)
-	h.Parents, h.Models, h.Templates = []snapshot.Parent{parent(set)}, models, cfg.Templates()
+	h.Parents, h.Models, h.Templates = []snapshot.Parent{set.Parent()}, models, cfg.Templates()
 	cfg.Prompts = parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(set.Shards, prompts.Rows), Limit: take}
 	cfg.Sink, cfg.ShardRows = l.sink(h), r.Parquet.ShardRows
 	cfg.Snapshot = snapshot.Config{Store: l.Store.URL(), Header: h, Gates: snapshot.Gates{MaxDeadFraction: r.Gates.MaxDeadFraction}}
@@ -184,12 +184,12 @@ func (l *Loop) first(ctx context.Context, step *Step, wanted int64, m snapshot.M
 		n = min(n, wanted)
 	}
 	h := l.header("pairs", step.Name, m.Digests[preference.Pairs], wanted)
-	h.Parents, h.Models, h.Templates = []snapshot.Parent{parent(m)}, m.Models, m.Templates
+	h.Parents, h.Models, h.Templates = []snapshot.Parent{m.Parent()}, m.Models, m.Templates
 	h.Metadata = maps.Clone(h.Metadata)
 	h.Metadata["judgment_pairs"] = m.Metadata["judgment_pairs"]
 	cfg := firstConfig{
 		Pairs: parquetio.ReadConfig{Store: l.Store.URL(), Shards: schemas.ShardsOf(m.Shards, preference.Pairs), Limit: n},
-		Rows:  n, Sink: l.sink(h), ShardRows: l.Recipe.Parquet.ShardRows,
+		Sink:  l.sink(h), ShardRows: l.Recipe.Parquet.ShardRows,
 		Snapshot: snapshot.Config{
 			Store: l.Store.URL(), Header: h, Gates: snapshot.Gates{MinRows: map[string]int64{preference.Pairs: max(wanted, 1)}},
 		},

@@ -2,7 +2,6 @@ package study
 
 import (
 	"maps"
-	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -76,8 +75,6 @@ func (a values) interval(resamples int, seed int64) (metrics.Interval, bool) {
 		}
 		means[k] = mean(func(i int) int { return rows[i] }, func(j int) int { return columns[j] })
 	}
-	slices.Sort(means)
-	at := func(q float64) float64 { return means[int(math.Round(q*float64(resamples-1)))] }
 	same := func(i int) int { return i }
-	return metrics.Interval{Mean: mean(same, same), Low: at(.025), High: at(.975)}, true
+	return metrics.NewInterval(mean(same, same), means), true
 }

@@ -36,8 +36,6 @@ type Loop struct {
 	Notes []string
 	// Stopped is why it did not come to its end, as a collapse; "" if it did.
 	Stopped string
-	Weights string
-	Seconds float64
 }
 
 // A Result is what a study found.
@@ -231,6 +229,7 @@ func (t table) variant(name, bestTags string) (out []System) {
 		}
 		return nil
 	}
+	first, tags := t.of(t.study.Variants[0].Name), t.fixed(bestTags)
 	measure, before := t.study.Measure, metrics.FixedSystems()[0]
 	for _, stage := range stagesOf(loops) {
 		v, beam := scores(loops, stage, measure), scores(loops, stage, measure+"_beam")
@@ -253,12 +252,12 @@ func (t table) variant(name, bestTags string) (out []System) {
 				s.BeamGain = interval(beam.minus(e))
 			}
 		}
-		if first := t.of(t.study.Variants[0].Name); name != t.study.Variants[0].Name && len(first) == len(loops) {
+		if name != t.study.Variants[0].Name && len(first) == len(loops) {
 			if f := scores(first, stage, measure); f != nil {
 				s.OverFirst = interval(v.minus(f))
 			}
 		}
-		if tags := t.fixed(bestTags); tags != nil {
+		if tags != nil {
 			s.OverTags = interval(v.minus(slices.Repeat(tags, len(v))))
 		}
 		for i, l := range loops {

@@ -98,14 +98,14 @@ func level(i *metrics.Interval) string {
 	if i == nil {
 		return ""
 	}
-	return fmt.Sprintf("%.2f [%.2f, %.2f]", i.Mean, i.Low, i.High)
+	return i.Level()
 }
 
 func signed(i *metrics.Interval) string {
 	if i == nil {
 		return ""
 	}
-	return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", i.Mean, i.Low, i.High)
+	return i.Signed()
 }
 
 // WriteMarkdown writes the tables as sections of a page.

@@ -81,6 +81,9 @@ type Manifest struct {
 	Shards []schemas.Shard `json:"shards"`
 }
 
+// Parent names m to a run that is made of it.
+func (m Manifest) Parent() Parent { return Parent{Set: m.Set, RunID: m.RunID, Digest: m.Digest} }
+
 // RunDir is the folder of a run's objects: shards belong below it.
 func RunDir(set, runID string) string { return path.Join(set, "runs", runID) }
 

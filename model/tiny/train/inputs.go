@@ -1,12 +1,9 @@
 package train
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/promptmill/promptmill/model/scene"
@@ -60,33 +57,16 @@ func WriteInputs(dir string, prompts []Prompt, bpe *BPE, n int, seed uint64) err
 		pairs = append(pairs, pair{p.Raw, p.Text()})
 	}
 	for name, rows := range map[string][]any{PromptsFile: texts, HeldoutFile: heldout, PairsFile: pairs} {
-		if err := writeLines(filepath.Join(dir, name), rows); err != nil {
+		var lines bytes.Buffer
+		e := json.NewEncoder(&lines)
+		for _, row := range rows {
+			if err := e.Encode(row); err != nil {
+				return err
+			}
+		}
+		if err := write(dir, name, lines.Bytes()); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func writeLines(path string, rows []any) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	b := bufio.NewWriter(f)
-	e := json.NewEncoder(b)
-	for _, r := range rows {
-		if err == nil {
-			err = e.Encode(r)
-		}
-	}
-	if err == nil {
-		err = b.Flush()
-	}
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
