@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"sync"
 	"syscall"
 
@@ -23,20 +22,18 @@ func (l *local) Append(ctx context.Context, name string) (AppendFile, error) {
 	if err != nil {
 		return nil, l.explain("append", name, err)
 	}
-	for try := 0; ; try++ {
-		a, err := l.openAppend(root, name)
-		switch {
-		case err == nil:
-			return a, nil
-		case errors.Is(err, syscall.EWOULDBLOCK):
-			return nil, fmt.Errorf("store: append %q: %w: another process is writing it", name, ErrConflict)
-		case !errors.Is(err, fs.ErrNotExist) || try == 10:
-			return nil, l.explain("append", name, err)
-		}
-		if err := root.MkdirAll(path.Dir(name), 0o777); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, l.explain("append", name, err)
-		}
+	var a *appendFile
+	err = inFolders(root, name, func() (err error) {
+		a, err = l.openAppend(root, name)
+		return err
+	})
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, fmt.Errorf("store: append %q: %w: another process is writing it", name, ErrConflict)
 	}
+	if err != nil {
+		return nil, l.explain("append", name, err)
+	}
+	return a, nil
 }
 
 func (l *local) openAppend(root *folder, name string) (*appendFile, error) {

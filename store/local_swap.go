@@ -45,7 +45,7 @@ func (l *local) CompareAndSwap(ctx context.Context, name string, old Version, da
 	case err != nil:
 	case old == "":
 		// Not rename: PutIfAbsent takes no lock.
-		err = link(root, w.temp, name)
+		err = inFolders(root, name, func() error { return root.Link(w.temp, name) })
 		if errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("store: swap %q: %w", name, ErrConflict)
 		}

@@ -87,10 +87,13 @@ func (w *localWriter) Commit() error {
 		return err
 	}
 	defer w.Abort()
-	err := link(w.root, w.temp, w.name)
-	if errors.Is(err, fs.ErrExist) {
-		return w.compare()
-	}
+	err := inFolders(w.root, w.name, func() error {
+		err := w.root.Link(w.temp, w.name)
+		if errors.Is(err, fs.ErrExist) {
+			return w.compare()
+		}
+		return err
+	})
 	if err != nil {
 		return w.l.explain(w.op, w.name, err)
 	}
@@ -112,20 +115,17 @@ func (w *localWriter) Abort() {
 func (w *localWriter) compare() error {
 	there, err := w.root.Open(w.name)
 	if err != nil {
-		return w.l.explain(w.op, w.name, err)
+		return err
 	}
 	defer there.Close()
 	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
-		return w.l.explain(w.op, w.name, err)
+		return err
 	}
 	same, err := equal(there, w.f)
-	if err != nil {
-		return w.l.explain(w.op, w.name, err)
+	if err == nil && !same {
+		err = ErrExists
 	}
-	if !same {
-		return fmt.Errorf("store: %s %q: %w", w.op, w.name, ErrExists)
-	}
-	return nil
+	return err
 }
 
 func equal(a, b *os.File) (bool, error) {
@@ -152,15 +152,18 @@ func equal(a, b *os.File) (bool, error) {
 	}
 }
 
-// link gives temp its name, making the folders above it. A Delete may take away a folder that it left
-// empty between the two, so it tries again.
-func link(root *folder, temp, name string) error {
+// inFolders calls do, which gives a file the name, and makes the folders above it that are missing. A
+// Delete may take away a folder that it left empty between the two, or the file that do looks at, so it
+// tries again.
+func inFolders(root *folder, name string, do func() error) error {
 	for try := 0; ; try++ {
-		err := root.Link(temp, name)
-		if !errors.Is(err, fs.ErrNotExist) || try == 10 {
+		err := do()
+		if !errors.Is(err, fs.ErrNotExist) || try == 100 {
 			return err
 		}
-		if err := root.MkdirAll(path.Dir(name), 0o777); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// MkdirAll says ErrExist of a folder that is deleted while it looks whether it is one.
+		err = root.MkdirAll(path.Dir(name), 0o777)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
