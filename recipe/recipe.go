@@ -159,6 +159,15 @@ func Load(nameOrFile string, assignments []string) (*Recipe, *Document, error) {
 	return r, doc, nil
 }
 
+// SetInFlight lets every section that asks a model have n elements at work in one bundle. It comes before Bind.
+func (r *Recipe) SetInFlight(n int) {
+	for _, inFlight := range []*int{
+		&r.Rewrite.InFlight, &r.Imagegen.InFlight, &r.Judge.InFlight, &r.JudgmentPairs.InFlight, &r.Teacher.InFlight, &r.Audit.InFlight,
+	} {
+		*inFlight = n
+	}
+}
+
 // Bind hands the sections what they share: models, the response log at cache, templates, the seed. It
 // reads the template files that the recipe names.
 func (r *Recipe) Bind(cache string) error {

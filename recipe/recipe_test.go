@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -183,5 +184,27 @@ func TestStepsThatAskAreFlat(t *testing.T) {
 		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(keys))); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+func TestInFlightReachesEverySectionAndNoRunID(t *testing.T) {
+	decides := func(r *recipe.Recipe) string {
+		return string(recipe.Canonical([]any{r.Decides(), r.DecidesLoop(), r.DecidesEvaluation(), r.DecidesJudgment(), r.DecidesAudit()}))
+	}
+	want := decides(bound(t, "demo"))
+	r, _, err := recipe.Load("demo", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetInFlight(7)
+	if err := r.Bind("cache"); err != nil {
+		t.Fatal(err)
+	}
+	bounds := regexp.MustCompile(`"in_flight":\d+`).FindAllString(string(recipe.Canonical([]any{r, r.AuditConfig()})), -1)
+	if bounds = slices.Compact(slices.Sorted(slices.Values(bounds))); !slices.Equal(bounds, []string{`"in_flight":7`}) {
+		t.Errorf("bounds of the sections: %q", bounds)
+	}
+	if decides(r) != want {
+		t.Error("a run id changes with how many elements are at work")
 	}
 }

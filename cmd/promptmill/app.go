@@ -128,7 +128,7 @@ func (a *app) jobFlags(c *cobra.Command) {
 	f.StringVar(&a.flags.out, "out", "", "`directory` or URL of the store that receives the data set")
 	f.StringVar(&a.flags.cache, "cache", "", "`directory` or URL of the response log and the pictures (default OUT/cache)")
 	f.StringVar(&a.flags.runner, "runner", "prism", "Beam `runner`: "+strings.Join(engine.Names(), ", ")+" (docs/engines.md)")
-	f.IntVar(&a.flags.parallelism, "parallelism", 0, "prompts in flight at each stage of a bundle (default: the recipe's in_flight)")
+	f.IntVar(&a.flags.parallelism, "parallelism", 0, "elements in flight at each stage of a bundle (default: the recipe's in_flight)")
 	f.StringVar(&a.flags.logicalDate, "logical-date", "", "`day` the data are of, as 2026-01-31 (default today, UTC)")
 	f.StringVar(&a.flags.runID, "run-id", "", "name of the run (default: a hash of recipe, inputs, models and day, so the same command resumes)")
 	f.BoolVar(&a.flags.dryRun, "dry-run", false, "check recipe and inputs, print the plan, call nothing")

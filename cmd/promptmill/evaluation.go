@@ -118,9 +118,6 @@ func (j *job) evaluationSet(ctx context.Context, own bool) (snapshot.Manifest, e
 		h.Templates = append(h.Templates, stored.ID)
 	}
 	c.Sink, c.Gates = j.sink(h), j.recipe.Gates.Gates
-	if n := j.flags.parallelism; n > 0 {
-		c.Teacher.InFlight = n
-	}
 	return evaluation.Run(ctx, j.st, c, h, j.rounds(set))
 }
 

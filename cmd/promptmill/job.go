@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/runners"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/async"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
 	"github.com/promptmill/promptmill/transforms/snapshot"
@@ -70,6 +71,12 @@ func (a *app) loadRecipe() (*recipe.Recipe, *recipe.Document, error) {
 	r, doc, err := recipe.Load(a.flags.recipe, append(set, a.flags.set...))
 	if err != nil {
 		return nil, nil, usageError{err}
+	}
+	if n := a.flags.parallelism; n != 0 {
+		if n < 0 || n > async.MaxInFlight {
+			return nil, nil, usageError{fmt.Errorf("--parallelism: %d is not in 1..%d", n, async.MaxInFlight)}
+		}
+		r.SetInFlight(n)
 	}
 	if err := r.Bind(a.cacheURL()); err != nil {
 		return nil, nil, usageError{doc.Locate(err)}

@@ -56,8 +56,5 @@ func (j *job) judgmentSet(ctx context.Context, own bool) (snapshot.Manifest, err
 	}
 	c.Evaluations = schemas.ShardsOf(e.Shards, evaluation.Items)
 	c.Sink, c.Gates = j.sink(h), j.recipe.Gates.Gates
-	if n := j.flags.parallelism; n > 0 {
-		c.Judgment.InFlight = n
-	}
 	return judgment.Run(ctx, j.st, c, h, j.rounds(set))
 }

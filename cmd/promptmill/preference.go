@@ -69,9 +69,6 @@ func (j *job) preference(ctx context.Context, command string) (err error) {
 	}
 	cfg := preference.New(j.recipe)
 	h.Templates = cfg.Templates()
-	if n := j.flags.parallelism; n > 0 {
-		cfg.Rewrite.InFlight, cfg.Imagegen.InFlight, cfg.Judge.InFlight, cfg.JudgmentPairs.InFlight = n, n, n, n
-	}
 	total := p.Rows[prompts.Rows]
 	if k := j.recipe.Select.Prompts; k > 0 {
 		total = min(total, k)

@@ -52,7 +52,7 @@ goes on at the step that the last one was in.
 	f := c.Flags()
 	f.StringVar(&a.flags.cache, "cache", "", "`directory` or URL of the response log and the pictures (default OUT/cache)")
 	f.StringVar(&a.flags.runner, "runner", "prism", "Beam `runner`: prism or direct")
-	f.IntVar(&a.flags.parallelism, "parallelism", 0, "prompts in flight at each stage of a bundle (default: the recipe's in_flight)")
+	f.IntVar(&a.flags.parallelism, "parallelism", 0, "elements in flight at each stage of a bundle (default: the recipe's in_flight)")
 	f.StringVar(&a.flags.logicalDate, "logical-date", "", "`day` the data are of, as 2026-01-31 (default that of the loop, or today)")
 	f.StringVar(&until, "until", "", "stop after this `step`")
 	f.StringVar(&from, "from", "", "let the present recipe hold from this `step` on; the steps before it stay as they are")
@@ -76,9 +76,6 @@ func (a *app) loopFlags(c *cobra.Command) {
 
 // loop runs the loop from and to a step, and returns its state.
 func (j *job) loop(ctx context.Context, from, until string) (state selfreward.State, err error) {
-	if n := j.flags.parallelism; n > 0 {
-		j.recipe.Rewrite.InFlight, j.recipe.Imagegen.InFlight, j.recipe.Judge.InFlight = n, n, n
-	}
 	if err := j.recipe.LoopFaults(); err != nil {
 		return state, usageError{j.doc.Locate(err)}
 	}

@@ -11,6 +11,7 @@ package metrics
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -65,13 +66,10 @@ func New(r *recipe.Recipe, system string) Config {
 	greedy := sampled
 	greedy.Temperature, greedy.TopP = 0, 1
 	if len(r.Metrics.Beam) > 0 {
-		greedy.Model.Options = map[string]string{}
-		for k, v := range r.Rewrite.Model.Options {
-			greedy.Model.Options[k] = v
-		}
-		for k, v := range r.Metrics.Beam {
-			greedy.Model.Options[k] = v
-		}
+		options := map[string]string{}
+		maps.Copy(options, r.Rewrite.Model.Options)
+		maps.Copy(options, r.Metrics.Beam)
+		greedy.Model.Options = options
 	}
 	return Config{System: system, Sampled: sampled, Beam: greedy, Draws: r.Metrics.Draws, Imagegen: pictures, Scorers: r.Metrics.Scorers}
 }

@@ -18,6 +18,10 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 )
 
+// MaxInFlight bounds the elements in flight that a stage may be given: each holds its prompt, pictures and
+// answers.
+const MaxInFlight = 4096
+
 // A Bundle runs call for each submitted element, up to a limit at once. Embed it in a DoFn as an
 // unexported field; it belongs to one bundle at a time.
 type Bundle[I, O any] struct {

@@ -102,7 +102,7 @@ func (c Config) Validate() error {
 	check(c.Attempts >= 1 && c.Attempts <= 10, "attempts: %d is not in 1..10", c.Attempts)
 	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
 	check(c.MaxPixels == 0 || c.MaxPixels >= int64(c.Width)*int64(c.Height), "max_pixels: %d is less than the %d x %d asked for; 0 takes the default", c.MaxPixels, c.Width, c.Height)
-	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
+	check(c.InFlight >= 1 && c.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", c.InFlight, async.MaxInFlight)
 	return errors.Join(errs...)
 }
 

@@ -53,7 +53,7 @@ func (a Asking) Validate(section string, mostRetries int) error {
 	check(a.TopP > 0 && a.TopP <= 1, "top_p: %v is not above 0 and at most 1", a.TopP)
 	check(a.MaxTokens >= 1, "max_tokens: %d is not at least 1", a.MaxTokens)
 	check(a.Retries >= 0 && a.Retries <= mostRetries, "retries: %d is not in 0..%d", a.Retries, mostRetries)
-	check(a.InFlight >= 1 && a.InFlight <= 4096, "in_flight: %d is not in 1..4096", a.InFlight)
+	check(a.InFlight >= 1 && a.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", a.InFlight, async.MaxInFlight)
 	return errors.Join(errs...)
 }
 

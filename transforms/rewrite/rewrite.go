@@ -101,7 +101,7 @@ func (c Config) Validate() error {
 	check(c.MaxClipTokens >= 3, "max_clip_tokens: %d leaves no room for a word between the two that mark the ends; 77 is CLIP's", c.MaxClipTokens)
 	check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)
 	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
-	check(c.InFlight >= 1 && c.InFlight <= 4096, "in_flight: %d is not in 1..4096", c.InFlight)
+	check(c.InFlight >= 1 && c.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", c.InFlight, async.MaxInFlight)
 	return errors.Join(append(errs, c.Template.Validate("rewrite.template", template.Rewrite))...)
 }
 
