@@ -19,8 +19,8 @@ func (a *app) gcCmd() *cobra.Command {
 		Short: "Remove rounds of data sets that no committed version was made of",
 		Long: `The evaluation and the judgment set are built in rounds, which are kept beside them. gc removes the rounds that no
 committed version names as its parents: what builds left that missed their target, or that were given up. A build
-that goes on later makes them again from the answers that are kept. Do not run it while one of these sets is built, or
-leave --older-than as it is.
+that goes on later makes them again from the answers that are kept. A round that was broken off has no age: it goes
+with --older-than 0s only, which is not for the time while one of these sets is built.
 
   promptmill gc --out data --dry-run`,
 		Args: cobra.NoArgs,
@@ -32,20 +32,20 @@ leave --older-than as it is.
 			if age < 0 {
 				return usageError{fmt.Errorf("--older-than: %v is negative", age)}
 			}
-			return a.collect(ctx, st, time.Now().Add(-age))
+			return a.collect(ctx, st, age)
 		}),
 	}
 	c.Flags().StringVar(&a.flags.out, "out", "", "`directory` or URL of the store")
-	c.Flags().DurationVar(&age, "older-than", 24*time.Hour, "leave what is younger")
+	c.Flags().DurationVar(&age, "older-than", 24*time.Hour, "leave what is younger, and rounds that were broken off unless it is 0")
 	c.Flags().BoolVar(&a.flags.dryRun, "dry-run", false, "only say what would be removed")
 	return c
 }
 
-// collect removes what was there before a time and nothing names, or says what it would.
-func (a *app) collect(ctx context.Context, st store.Store, before time.Time) error {
+// collect removes what is so old and nothing names, or says what it would.
+func (a *app) collect(ctx context.Context, st store.Store, age time.Duration) error {
 	found := []rounds.Garbage{}
 	for _, set := range []string{"evaluation", "judgment"} {
-		g, err := rounds.Unnamed(ctx, st, set, before)
+		g, err := rounds.Unnamed(ctx, st, set, age)
 		if err == nil && !a.flags.dryRun {
 			err = g.Remove(ctx, st)
 		}

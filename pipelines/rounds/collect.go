@@ -23,10 +23,10 @@ type Garbage struct {
 	objects []string
 }
 
-// Unnamed finds the rounds of a set that no committed run of it names and that were committed before a time: of a
-// build that is under way, or was interrupted, the rounds are younger. Rounds that were never committed count as
-// young until that time is now or later.
-func Unnamed(ctx context.Context, st store.Store, set string, before time.Time) (Garbage, error) {
+// Unnamed finds the rounds of a set that no committed run of it names and that were committed at least so long ago:
+// of a build that is under way, or was interrupted, the rounds are younger. When a round was begun that was never
+// committed is not known; it is found at 0 alone.
+func Unnamed(ctx context.Context, st store.Store, set string, age time.Duration) (Garbage, error) {
 	g := Garbage{Set: set + suffix, Runs: []string{}}
 	keep := map[string]bool{}
 	committed, err := runsOf(ctx, st, set)
@@ -54,13 +54,11 @@ func Unnamed(ctx context.Context, st store.Store, set string, before time.Time) 
 			continue
 		}
 		m, err := snapshot.Load(ctx, st, g.Set, run)
-		switch {
-		case errors.Is(err, store.ErrNotExist):
-			m.Created = time.Now().UTC()
-		case err != nil:
+		uncommitted := errors.Is(err, store.ErrNotExist)
+		if err != nil && !uncommitted {
 			return g, fmt.Errorf("rounds: %w", err)
 		}
-		if m.Created.After(before) {
+		if age > 0 && (uncommitted || time.Since(m.Created) < age) {
 			continue
 		}
 		g.Runs = append(g.Runs, run)
