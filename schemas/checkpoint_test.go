@@ -34,7 +34,7 @@ func TestValidateCheckpoints(t *testing.T) {
 		{with(checkpoint, func(r *schemas.Checkpoint) { r.Rows = 0 }), "field rows: 0 is less than 1"},
 		{with(checkpoint, func(r *schemas.Checkpoint) { r.NLLAlpha = math.Inf(1) }), "field nll_alpha: +Inf is not a number"},
 		{with(training, func(r *schemas.Training) { r.Location = "" }), "training w1: field location: empty"},
-		{with(training, func(r *schemas.Training) { r.Metrics[0].Value = math.NaN() }), "field metrics.loss: NaN is not a number"},
+		{with(training, func(r *schemas.Training) { r.Metrics = []schemas.Metric{{Name: "loss", Value: math.NaN()}} }), "field metrics.loss: NaN is not a number"},
 		{with(measurement, func(r *schemas.Measurement) { r.System = "" }), "measurement m: field system: empty"},
 	} {
 		if err := tt.row.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {

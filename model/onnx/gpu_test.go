@@ -4,36 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/promptmill/promptmill/model/onnx"
 	"github.com/promptmill/promptmill/model/onnx/build"
 	"github.com/promptmill/promptmill/model/onnx/onnxfile"
 )
-
-func TestGPUSet(t *testing.T) {
-	var g onnx.GPU
-	for name, value := range map[string]string{"device_id": "3", "gpu_mem_limit": "8589934592", "arena_extend_strategy": "kSameAsRequested"} {
-		if err := g.Set(name, value); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if diff := cmp.Diff(onnx.GPU{ID: 3, MemLimit: 8 << 30, Arena: "kSameAsRequested"}, g); diff != "" {
-		t.Error(diff)
-	}
-	for _, tt := range []struct{ name, value, want string }{
-		{"device_id", "-1", `"-1" is not the number of a device`},
-		{"device_id", "first", `"first" is not the number`},
-		{"gpu_mem_limit", "8GB", `"8GB" is not a number of bytes`},
-		{"gpu_mem_limit", "8", "of a megabyte or more"},
-		{"arena_extend_strategy", "kBest", `"kBest" is neither`},
-		{"gpu", "1", "there are device_id, gpu_mem_limit, arena_extend_strategy"},
-	} {
-		if err := new(onnx.GPU).Set(tt.name, tt.value); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s=%s: %v, want %q", tt.name, tt.value, err, tt.want)
-		}
-	}
-}
 
 // A wish for a certain GPU is refused or falls back like one for any; what TensorRT cannot be told is said.
 func TestGPUFallback(t *testing.T) {

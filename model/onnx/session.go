@@ -16,20 +16,6 @@ import (
 	"github.com/promptmill/promptmill/model/onnx/onnxfile"
 )
 
-// Options say how a model is run. The zero value runs it on one thread of the CPU.
-type Options struct {
-	// Threads is how many threads one Run may use; 0 is 1. Sums, and with them the last bits of results, may depend on it.
-	Threads int
-	// Provider is cpu, cuda, tensorrt or auto; "" is cpu.
-	Provider string
-	// GPU is which device the providers other than cpu use, and how.
-	GPU GPU
-	// Outputs are the outputs to compute, in this order; nil computes all.
-	Outputs []string
-	// Limits bound what the file may ask for.
-	Limits onnxfile.Limits
-}
-
 // A Session is a model ready to run. It is safe for concurrent use.
 type Session struct {
 	name    string

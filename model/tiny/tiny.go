@@ -38,7 +38,7 @@ func openImages(_ context.Context, spec model.Spec) (model.Images, error) {
 	}
 	o, err := diffusion.ParseOptions(spec.Options)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", model.ErrConfig, err)
+		return nil, err
 	}
 	folder, err := Folder(T2I)
 	if err != nil {
@@ -55,7 +55,7 @@ func openImages(_ context.Context, spec model.Spec) (model.Images, error) {
 func openChat(ctx context.Context, spec model.Spec) (model.Chat, error) {
 	o, err := vlm.ParseOptions(spec.Options)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", model.ErrConfig, err)
+		return nil, err
 	}
 	folder := spec.Model
 	switch name := spec.Model; {

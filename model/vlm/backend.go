@@ -3,13 +3,9 @@ package vlm
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/promptmill/promptmill/model"
-	"github.com/promptmill/promptmill/model/onnx"
 )
 
 func init() {
@@ -24,7 +20,7 @@ func openChat(ctx context.Context, spec model.Spec) (model.Chat, error) {
 	}
 	o, err := ParseOptions(spec.Options)
 	if err != nil {
-		return nil, fmt.Errorf("%w: vlm: %w", model.ErrConfig, err)
+		return nil, err
 	}
 	m, err := Open(ctx, spec.Model, o)
 	if err != nil {
@@ -33,32 +29,20 @@ func openChat(ctx context.Context, spec model.Spec) (model.Chat, error) {
 	return m, nil
 }
 
-// ParseOptions reads the options of a Spec; the error lists those that there are.
-func ParseOptions(given map[string]string) (Options, error) {
-	var o Options
-	whole := func(to *int) func(string) error {
-		return func(s string) (err error) { *to, err = strconv.Atoi(s); return err }
+// ParseOptions reads the options of a Spec, which are those of Options. Its errors wrap model.ErrConfig.
+func ParseOptions(given map[string]string) (o Options, err error) {
+	readers := o.Readers()
+	for name, to := range map[string]*int{"max_batch": &o.MaxBatch, "parallel": &o.Parallel, "beams": &o.Beams} {
+		readers[name] = model.Positive(to)
 	}
-	text := func(to *string) func(string) error {
-		return func(s string) error { *to = s; return nil }
+	readers["variant"] = func(value string) error { o.Variant = value; return nil }
+	readers["cache_bytes"] = func(value string) (err error) { o.CacheBytes, err = strconv.ParseInt(value, 10, 64); return err }
+	readers["length_penalty"] = func(value string) (err error) { o.LengthPenalty, err = strconv.ParseFloat(value, 64); return err }
+	if err := model.ReadOptions(given, readers); err != nil {
+		return o, err
 	}
-	known := map[string]func(string) error{
-		"threads": whole(&o.Threads), "max_batch": whole(&o.MaxBatch), "parallel": whole(&o.Parallel), "beams": whole(&o.Beams),
-		"provider": text(&o.Provider), "variant": text(&o.Variant),
-		"cache_bytes":    func(s string) (err error) { o.CacheBytes, err = strconv.ParseInt(s, 10, 64); return err },
-		"length_penalty": func(s string) (err error) { o.LengthPenalty, err = strconv.ParseFloat(s, 64); return err },
+	if err := o.Validate(); err != nil {
+		return o, fmt.Errorf("%w: option %w", model.ErrConfig, err)
 	}
-	for _, name := range onnx.GPUOptions() {
-		known[name] = func(s string) error { return o.GPU.Set(name, s) }
-	}
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		set, ok := known[name]
-		if !ok {
-			return o, fmt.Errorf("no option %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
-		}
-		if err := set(given[name]); err != nil {
-			return o, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return o, o.Validate()
+	return o, nil
 }

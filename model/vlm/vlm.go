@@ -16,26 +16,20 @@ import (
 
 // Options say how a model is run. The zero value runs it on the CPU.
 type Options struct {
-	// Threads is how many threads one run of a graph may use; 0 is 1. The last bits of logits, and with them answers, may
-	// depend on it.
-	Threads int `json:"threads,omitempty" yaml:"threads,omitempty"`
-	// Provider is cpu, cuda, tensorrt or auto; "" is cpu.
-	Provider string `json:"provider,omitempty" yaml:"provider,omitempty"`
+	onnx.Options
 	// Variant chooses quantised graphs by what is added to their names: fp16 for decoder_model_merged_fp16.onnx.
-	Variant string `json:"variant,omitempty" yaml:"variant,omitempty"`
+	Variant string
 	// MaxBatch bounds the answers that a lane writes at a time; 0 is 64 on a GPU and 16 on the CPU, where more are no faster.
-	MaxBatch int `json:"max_batch,omitempty" yaml:"max_batch,omitempty"`
+	MaxBatch int
 	// Parallel is the number of lanes: batches that are computed at a time. 0 is one per Threads processors, at most 4.
-	Parallel int `json:"parallel,omitempty" yaml:"parallel,omitempty"`
-	// GPU is which device the providers other than cpu use, and how.
-	GPU onnx.GPU `json:"gpu,omitzero" yaml:"gpu,omitempty"`
+	Parallel int
 	// CacheBytes bounds the memory for keys and values of the answers being written; 0 is 1 GiB. A request that takes
 	// more alone is refused. An eighth of it may be taken by what is kept of pictures, a quarter lie idle.
-	CacheBytes int64 `json:"cache_bytes,omitempty" yaml:"cache_bytes,omitempty"`
+	CacheBytes int64
 	// Beams, over 1, makes Chat search for the likeliest answer at temperature 0 as Beam does.
-	Beams int `json:"beams,omitempty" yaml:"beams,omitempty"`
+	Beams int
 	// LengthPenalty is Beam's; 0 is 1.
-	LengthPenalty float64 `json:"length_penalty,omitempty" yaml:"length_penalty,omitempty"`
+	LengthPenalty float64
 }
 
 // Validate joins all faults; each begins with the name of the option.
@@ -54,11 +48,6 @@ func (o Options) Validate() error {
 		if n.value < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative; leave it out for the default", n.name, n.value))
 		}
-	}
-	switch o.Provider {
-	case "", "cpu", "cuda", "tensorrt", "auto":
-	default:
-		errs = append(errs, fmt.Errorf("provider: there is no %q; use cpu, cuda, tensorrt or auto", o.Provider))
 	}
 	if strings.ContainsAny(o.Variant, `/\`) {
 		errs = append(errs, fmt.Errorf("variant: %q is not a part of a file's name, such as fp16 or q4", o.Variant))
@@ -141,7 +130,7 @@ func (m *Model) load(ctx context.Context, folder string) error {
 		return err
 	}
 	for _, path := range paths {
-		s, err := onnx.Open(path, onnx.Options{Threads: o.Threads, Provider: o.Provider, GPU: o.GPU})
+		s, err := onnx.Open(path, o.Options)
 		if err != nil {
 			return err
 		}

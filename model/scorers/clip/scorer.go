@@ -3,7 +3,6 @@ package clip
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -261,7 +260,7 @@ func openScorer(_ context.Context, spec model.Spec) (model.Scorer, error) {
 	}
 	o, err := ParseOptions(spec.Options)
 	if err != nil {
-		return nil, fmt.Errorf("%w: clip: %w", model.ErrConfig, err)
+		return nil, err
 	}
 	m, err := Open(spec.Model, o)
 	if err != nil {
@@ -270,31 +269,19 @@ func openScorer(_ context.Context, spec model.Spec) (model.Scorer, error) {
 	return m, nil
 }
 
-// ParseOptions reads the options of a Spec: logit_scale, max_batch, parallel, provider and threads.
-func ParseOptions(given map[string]string) (Options, error) {
-	var o Options
-	whole := map[string]*int{"max_batch": &o.MaxBatch, "parallel": &o.Parallel, "threads": &o.Threads}
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		value := given[name]
-		to := whole[name]
-		switch {
-		case name == "provider":
-			o.Provider = value
-		case name == "logit_scale":
-			n, err := strconv.ParseFloat(value, 64)
-			if err != nil || !(n > 0) || math.IsInf(n, 0) {
-				return o, fmt.Errorf("options.logit_scale: %q is not a number above 0", value)
-			}
-			o.LogitScale = n
-		case to != nil:
-			n, err := strconv.Atoi(value)
-			if err != nil || n < 1 {
-				return o, fmt.Errorf("options.%s: %q is not a number of 1 or more", name, value)
-			}
-			*to = n
-		default:
-			return o, fmt.Errorf("options.%s: there are logit_scale, max_batch, parallel, provider and threads", name)
+// ParseOptions reads the options of a Spec: logit_scale, max_batch, parallel, and those of onnx.Options. Its errors wrap
+// model.ErrConfig.
+func ParseOptions(given map[string]string) (o Options, err error) {
+	readers := o.Readers()
+	readers["max_batch"], readers["parallel"] = model.Positive(&o.MaxBatch), model.Positive(&o.Parallel)
+	readers["logit_scale"] = func(value string) error {
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil || !(n > 0) || math.IsInf(n, 0) {
+			return fmt.Errorf("%q is not a number above 0", value)
 		}
+		o.LogitScale = n
+		return nil
 	}
-	return o, nil
+	err = model.ReadOptions(given, readers)
+	return o, err
 }

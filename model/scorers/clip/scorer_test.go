@@ -90,9 +90,9 @@ func TestRefused(t *testing.T) {
 		"another size":     {file: "preprocessor_config.json", content: `{"size": {"shortest_edge": 336}, "crop_size": 336}`, want: "size: map[shortest_edge:336]; pictures of 224"},
 		"another filter":   {file: "preprocessor_config.json", content: `{"size": 224, "resample": 2}`, want: "resample: 2"},
 		"other means":      {file: "preprocessor_config.json", content: `{"image_mean": [0.5, 0.5, 0.5]}`, want: "image_mean: [0.5 0.5 0.5]"},
-		"unknown option":   {options: map[string]string{"scale": "1"}, want: "options.scale"},
-		"scale of 0":       {options: map[string]string{"logit_scale": "0"}, want: "options.logit_scale"},
-		"negative batch":   {options: map[string]string{"max_batch": "-1"}, want: "options.max_batch"},
+		"unknown option":   {options: map[string]string{"scale": "1"}, want: `no option "scale"`},
+		"scale of 0":       {options: map[string]string{"logit_scale": "0"}, want: "option logit_scale"},
+		"negative batch":   {options: map[string]string{"max_batch": "-1"}, want: "option max_batch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -34,7 +34,7 @@ func (j *job) run(ctx context.Context) (model.TrainStatus, error) {
 	if have != j.Weights {
 		return none, fail(fmt.Errorf("stale weights: the job is for %s, but in %s there are %s", j.Weights, start, have))
 	}
-	m, err := vlm.Open(ctx, start, vlm.Options{Threads: j.Threads, Parallel: 1})
+	m, err := vlm.Open(ctx, start, vlm.Options{Options: onnx.Options{Threads: j.Threads}, Parallel: 1})
 	if err != nil {
 		return none, fail(err)
 	}

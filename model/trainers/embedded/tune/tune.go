@@ -38,11 +38,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,38 +62,22 @@ type trainer struct {
 func open(_ context.Context, spec model.Spec) (model.Trainer, error) {
 	t := &trainer{Options: Options{Threads: 1, MicroBatch: 4}, clip: 1, every: 15 * time.Second}
 	known := map[string]func(string) error{
-		"threads":     positive(&t.Threads),
-		"micro_batch": positive(&t.MicroBatch),
+		"threads":     model.Positive(&t.Threads),
+		"micro_batch": model.Positive(&t.MicroBatch),
 		"clip_norm": func(s string) (err error) {
 			if t.clip, err = strconv.ParseFloat(s, 64); err == nil && !(t.clip >= 0) {
-				err = errors.New("not 0 or more")
+				err = fmt.Errorf("%q is not 0 or more", s)
 			}
 			return err
 		},
 		"checkpoint": func(s string) (err error) { t.every, err = time.ParseDuration(s); return err },
 		"freeze":     func(s string) (err error) { t.Freeze, err = regexp.Compile(s); return err },
 	}
-	var errs []error
+	err := model.ReadOptions(spec.Options, known)
 	if spec.Model != "" {
-		errs = append(errs, fmt.Errorf("%w: model: %q: leave it out; a job says what it trains", model.ErrConfig, spec.Model))
+		err = errors.Join(fmt.Errorf("%w: model: %q: leave it out; a job says what it trains", model.ErrConfig, spec.Model), err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(spec.Options)) {
-		if read := known[name]; read == nil {
-			errs = append(errs, fmt.Errorf("%w: option %s: there is none; there are %s", model.ErrConfig, name, strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
-		} else if err := read(spec.Options[name]); err != nil {
-			errs = append(errs, fmt.Errorf("%w: option %s: %q: %w", model.ErrConfig, name, spec.Options[name], err))
-		}
-	}
-	return t, errors.Join(errs...)
-}
-
-func positive(to *int) func(string) error {
-	return func(s string) (err error) {
-		if *to, err = strconv.Atoi(s); err == nil && *to < 1 {
-			err = errors.New("not 1 or more")
-		}
-		return err
-	}
+	return t, err
 }
 
 // Info implements model.Trainer. Equal jobs give equal weights on one type of CPU; Weights tells what else they depend on.
