@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/promptmill/promptmill/model/onnx"
 	"github.com/promptmill/promptmill/model/onnx/onnxfile"
 )
 
@@ -26,19 +27,15 @@ const (
 	decoderGraph = "decoder_model_merged"
 )
 
-// graphPath finds a graph in the folder, or in its subfolder onnx. A variant is what is added to the name of its
+// graphPath finds a graph. A variant is what is added to the name of its
 // quantised forms (fp16, q4); what has no such form is taken as it is.
 func graphPath(folder, graph, variant string) (string, error) {
 	names := []string{graph + ".onnx"}
 	if variant != "" {
 		names = slices.Insert(names, 0, graph+"_"+variant+".onnx")
 	}
-	for _, name := range names {
-		for _, path := range []string{filepath.Join(folder, "onnx", name), filepath.Join(folder, name)} {
-			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-				return path, nil
-			}
-		}
+	if path := onnx.FindGraph(folder, names...); path != "" {
+		return path, nil
 	}
 	return "", fmt.Errorf("%w: %s: no %s, neither there nor in onnx/", ErrFolder, folder, names[len(names)-1])
 }

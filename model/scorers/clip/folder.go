@@ -25,14 +25,10 @@ type encoder struct {
 	out     int // the place of the embeddings among the outputs
 }
 
-// graph finds the first of names in the folder or in its subfolder onnx.
+// graph finds the graph that has one of names.
 func graph(folder string, names ...string) (string, error) {
-	for _, name := range names {
-		for _, path := range []string{filepath.Join(folder, "onnx", name), filepath.Join(folder, name)} {
-			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-				return path, nil
-			}
-		}
+	if path := onnx.FindGraph(folder, names...); path != "" {
+		return path, nil
 	}
 	return "", fmt.Errorf("%w: %s: no %s, neither there nor in onnx/", ErrFolder, folder, strings.Join(names, " or "))
 }
