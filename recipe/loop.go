@@ -1,7 +1,6 @@
 package recipe
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/promptmill/promptmill/pipelines/sft"
 	"github.com/promptmill/promptmill/transforms/conformance"
 	"github.com/promptmill/promptmill/transforms/heldout"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 	"github.com/promptmill/promptmill/transforms/source"
 	"github.com/promptmill/promptmill/transforms/train"
@@ -147,75 +147,65 @@ var loopName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{0,60}$`)
 
 // validateLoop joins all faults of the sections training, dpo, selfreward and metrics.
 func (r *Recipe) validateLoop() error {
-	var errs []error
-	check := func(ok bool, path, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(path+": "+format, args...))
-		}
-	}
+	faults := settings.Of("")
 	t, l, m := r.Training, r.SelfReward, r.Metrics
-	check(t.Trainer.Backend != "", "training.trainer.backend", "empty; name a trainer, such as command")
-	check(slices.Contains([]string{conformance.Either, conformance.Implied, conformance.Explicit}, t.Placeholders), "training.placeholders",
-		"%q is not either, implied or explicit", t.Placeholders)
-	check(len(t.Configurations) > 0, "training.configurations", "none; [rewrite] are the pairs alone")
+	faults.Check(t.Trainer.Backend != "", "training.trainer.backend: empty; name a trainer, such as command")
+	faults.Check(slices.Contains([]string{conformance.Either, conformance.Implied, conformance.Explicit}, t.Placeholders), "training.placeholders: %q is not either, implied or explicit", t.Placeholders)
+	faults.Check(len(t.Configurations) > 0, "training.configurations: none; [rewrite] are the pairs alone")
 	for i, c := range t.Configurations {
-		check(c == sft.Rows || c == sft.Vision, fmt.Sprintf("training.configurations[%d]", i), "%q is not %s or %s", c, sft.Rows, sft.Vision)
+		faults.Check(c == sft.Rows || c == sft.Vision, "training.configurations[%d]: %q is not %s or %s", i, c, sft.Rows, sft.Vision)
 	}
-	check(t.ContextWindow >= 0, "training.context_window", "%d is negative; 0 takes that of the start's folder", t.ContextWindow)
-	check(t.ImageTokens >= 0, "training.image_tokens", "%d is negative; give the tokens of one picture", t.ImageTokens)
-	check(t.OnInterrupt == LeaveJob || t.OnInterrupt == CancelJob, "training.on_interrupt", "%q is not leave or cancel", t.OnInterrupt)
-	check(t.Attempt >= 0, "training.attempt", "%d is negative; 0 is the first", t.Attempt)
-	check(t.Poll > 0, "training.poll", "%v is not above 0; 10s is kind to a server", t.Poll)
-	errs = append(errs, t.SFT.Validate("training.sft"), r.DPO.Validate("dpo"))
+	faults.Check(t.ContextWindow >= 0, "training.context_window: %d is negative; 0 takes that of the start's folder", t.ContextWindow)
+	faults.Check(t.ImageTokens >= 0, "training.image_tokens: %d is negative; give the tokens of one picture", t.ImageTokens)
+	faults.Check(t.OnInterrupt == LeaveJob || t.OnInterrupt == CancelJob, "training.on_interrupt: %q is not leave or cancel", t.OnInterrupt)
+	faults.Check(t.Attempt >= 0, "training.attempt: %d is negative; 0 is the first", t.Attempt)
+	faults.Check(t.Poll > 0, "training.poll: %v is not above 0; 10s is kind to a server", t.Poll)
+	faults.Join(t.SFT.Validate("training.sft"), r.DPO.Validate("dpo"))
 
-	check(loopName.MatchString(l.Name), "selfreward.name", "%q is not a word that begins with a letter; it is part of a folder's name", l.Name)
-	check(l.Start == StartSFT || l.Start == StartPolicy, "selfreward.start", "%q is not sft or policy", l.Start)
-	check(l.Reward == RewardSelf || l.Reward == RewardFixed, "selfreward.reward", "%q is not self or fixed", l.Reward)
-	check(len(l.Iterations) >= 1 && len(l.Iterations) <= 20, "selfreward.iterations", "%d of them are not in 1..20; the paper has two", len(l.Iterations))
+	faults.Check(loopName.MatchString(l.Name), "selfreward.name: %q is not a word that begins with a letter; it is part of a folder's name", l.Name)
+	faults.Check(l.Start == StartSFT || l.Start == StartPolicy, "selfreward.start: %q is not sft or policy", l.Start)
+	faults.Check(l.Reward == RewardSelf || l.Reward == RewardFixed, "selfreward.reward: %q is not self or fixed", l.Reward)
+	faults.Check(len(l.Iterations) >= 1 && len(l.Iterations) <= 20, "selfreward.iterations: %d of them are not in 1..20; the paper has two", len(l.Iterations))
 	for i, it := range l.Iterations {
 		at := fmt.Sprintf("selfreward.iterations[%d]", i)
-		check(it.Pairs >= 0, at+".pairs", "%d is negative; 0 takes all that survive", it.Pairs)
-		check(it.Prompts >= 0, at+".prompts", "%d is negative; 0 is no limit", it.Prompts)
-		check(it.LearningRate >= 0 && it.LearningRate <= 1, at+".learning_rate", "%v is not in 0..1; 0 keeps dpo.learning_rate", it.LearningRate)
-		check(i == 0 || it.Pairs == 0 || it.Pairs >= l.Iterations[i-1].Pairs, at+".pairs", "%d is less than before; iterations take growing prefixes of one order", it.Pairs)
+		faults.Check(it.Pairs >= 0, "%s.pairs: %d is negative; 0 takes all that survive", at, it.Pairs)
+		faults.Check(it.Prompts >= 0, "%s.prompts: %d is negative; 0 is no limit", at, it.Prompts)
+		faults.Check(it.LearningRate >= 0 && it.LearningRate <= 1, "%s.learning_rate: %v is not in 0..1; 0 keeps dpo.learning_rate", at, it.LearningRate)
+		faults.Check(i == 0 || it.Pairs == 0 || it.Pairs >= l.Iterations[i-1].Pairs, "%s.pairs: %d is less than before; iterations take growing prefixes of one order", at, it.Pairs)
 	}
-	check(l.Oversample >= 1 && l.Oversample <= 100, "selfreward.oversample", "%v is not in 1..100; 1.1 takes a tenth more prompts than pairs", l.Oversample)
-	check(l.JudgmentPairs >= 0, "selfreward.judgment_pairs", "%d is negative; 0 adds none", l.JudgmentPairs)
-	check(r.Gates.MinJudgmentAccuracy >= 0 && r.Gates.MinJudgmentAccuracy < 1, "gates.min_judgment_accuracy", "%v is not at least 0 and below 1; a coin has 0.5", r.Gates.MinJudgmentAccuracy)
+	faults.Check(l.Oversample >= 1 && l.Oversample <= 100, "selfreward.oversample: %v is not in 1..100; 1.1 takes a tenth more prompts than pairs", l.Oversample)
+	faults.Check(l.JudgmentPairs >= 0, "selfreward.judgment_pairs: %d is negative; 0 adds none", l.JudgmentPairs)
+	faults.Check(r.Gates.MinJudgmentAccuracy >= 0 && r.Gates.MinJudgmentAccuracy < 1, "gates.min_judgment_accuracy: %v is not at least 0 and below 1; a coin has 0.5", r.Gates.MinJudgmentAccuracy)
 	for _, g := range []struct {
 		name string
 		x    float64
 		high float64
 	}{{"min_length", l.Guard.MinLength, 1}, {"max_length", l.Guard.MaxLength, 1000}, {"min_distinct", l.Guard.MinDistinct, 1}, {"max_failures", l.Guard.MaxFailures, 1}} {
-		check(g.x >= 0 && g.x <= g.high, "selfreward.guard."+g.name, "%v is not in 0..%v; 0 is off", g.x, g.high)
+		faults.Check(g.x >= 0 && g.x <= g.high, "selfreward.guard.%s: %v is not in 0..%v; 0 is off", g.name, g.x, g.high)
 	}
-	check(l.Guard.MaxKL >= 0, "selfreward.guard.max_kl", "%v is negative; 0 is off", l.Guard.MaxKL)
-	check(l.Guard.MaxLength == 0 || l.Guard.MaxLength > 1, "selfreward.guard.max_length", "%v is not above 1, the length of policy 0", l.Guard.MaxLength)
-	return errors.Join(append(errs, r.validateMetrics(m))...)
+	faults.Check(l.Guard.MaxKL >= 0, "selfreward.guard.max_kl: %v is negative; 0 is off", l.Guard.MaxKL)
+	faults.Check(l.Guard.MaxLength == 0 || l.Guard.MaxLength > 1, "selfreward.guard.max_length: %v is not above 1, the length of policy 0", l.Guard.MaxLength)
+	faults.Join(r.validateMetrics(m))
+	return faults.Err()
 }
 
 func (r *Recipe) validateMetrics(m Metrics) error {
-	var errs []error
-	check := func(ok bool, path, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(path+": "+format, args...))
-		}
-	}
-	check(m.Limit >= 0, "metrics.limit", "%d is negative; 0 takes all prompts", m.Limit)
-	check(slices.Contains([]string{"", prompts.Validation, prompts.Test}, m.Part), "metrics.part", "%q is not %s or %s; empty takes all prompts", m.Part, prompts.Validation, prompts.Test)
-	check(m.Draws >= 1 && m.Draws <= 100, "metrics.draws", "%d is not in 1..100", m.Draws)
-	check(m.Resamples >= 100 && m.Resamples <= 1_000_000, "metrics.resamples", "%d is not in 100..1000000; 2000 do for two digits", m.Resamples)
+	faults := settings.Of("")
+	faults.Check(m.Limit >= 0, "metrics.limit: %d is negative; 0 takes all prompts", m.Limit)
+	faults.Check(slices.Contains([]string{"", prompts.Validation, prompts.Test}, m.Part), "metrics.part: %q is not %s or %s; empty takes all prompts", m.Part, prompts.Validation, prompts.Test)
+	faults.Check(m.Draws >= 1 && m.Draws <= 100, "metrics.draws: %d is not in 1..100", m.Draws)
+	faults.Check(m.Resamples >= 100 && m.Resamples <= 1_000_000, "metrics.resamples: %d is not in 100..1000000; 2000 do for two digits", m.Resamples)
 	seen := map[string]bool{}
 	for i, s := range m.Scorers {
 		at := fmt.Sprintf("metrics.scorers[%d]", i)
-		check(loopName.MatchString(s.Name) && !seen[s.Name], at+".name", "%q is no word or there twice", s.Name)
-		check(s.Model.Backend != "", at+".model.backend", "empty; name a backend with a score model, such as scene")
+		faults.Check(loopName.MatchString(s.Name) && !seen[s.Name], "%s.name: %q is no word or there twice", at, s.Name)
+		faults.Check(s.Model.Backend != "", "%s.model.backend: empty; name a backend with a score model, such as scene", at)
 		seen[s.Name] = true
 	}
 	if len(m.Prompts.Inputs) > 0 {
-		errs = append(errs, Under("metrics.prompts", m.Prompts.Validate()))
+		faults.Join(Under("metrics.prompts", m.Prompts.Validate()))
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // DecidesLoop is Decides with the part of training, dpo, selfreward and metrics that decides what a loop
@@ -244,29 +234,24 @@ func (r *Recipe) MetricsSeed() int64 {
 // LoopFaults joins what is wrong with a valid recipe for a loop alone: inputs of the metrics that are not kept out of
 // training, measurements without what they are of, and judgment pairs that could not count.
 func (r *Recipe) LoopFaults() error {
-	var errs []error
+	faults := settings.Of("")
 	for i, in := range r.Metrics.Prompts.Inputs {
 		if !slices.ContainsFunc(r.Heldout.Benchmarks, func(b heldout.Benchmark) bool { return b.Path == in.Path }) {
-			errs = append(errs, fmt.Errorf("metrics.prompts.inputs[%d].path: %s is not among heldout.benchmarks: add it there, or the policies are measured on what they were trained on", i, in.Path))
-		}
-	}
-	check := func(ok bool, path, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(path+": "+format, args...))
+			faults.Join(fmt.Errorf("metrics.prompts.inputs[%d].path: %s is not among heldout.benchmarks: add it there, or the policies are measured on what they were trained on", i, in.Path))
 		}
 	}
 	l, measured := r.SelfReward, len(r.Metrics.Prompts.Inputs) > 0
-	check(!measured || !r.Metrics.Judge || len(r.Audit.Facts) > 0, "metrics.judge", "there are no audit.facts to ask about; name some, or set it to false")
-	check(l.Guard.MaxKL == 0 || measured, "selfreward.guard.max_kl", "there are no metrics.prompts to measure it on; name some, or set 0")
+	faults.Check(!measured || !r.Metrics.Judge || len(r.Audit.Facts) > 0, "metrics.judge: there are no audit.facts to ask about; name some, or set it to false")
+	faults.Check(l.Guard.MaxKL == 0 || measured, "selfreward.guard.max_kl: there are no metrics.prompts to measure it on; name some, or set 0")
 	const pairs = "selfreward.judgment_pairs"
 	switch n := l.JudgmentPairs; {
 	case n == 0:
 	case l.Reward != RewardSelf:
-		check(false, pairs, "%d pairs of the judge's own answers, but selfreward.reward is %s: they would not be the policy's; set 0", n, l.Reward)
+		faults.Check(false, "%s: %d pairs of the judge's own answers, but selfreward.reward is %s: they would not be the policy's; set 0", pairs, n, l.Reward)
 	case r.JudgmentPairs.Asked == 0:
-		check(false, pairs, "%d, but judgment_pairs.asked is 0: say about how many candidates to ask, or set 0", n)
+		faults.Check(false, "%s: %d, but judgment_pairs.asked is 0: say about how many candidates to ask, or set 0", pairs, n)
 	default:
-		check(measured && r.Metrics.Judge, pairs, "%d, but metrics.judge is false or there are no metrics.prompts, so whether the judge of judgments is above gates.min_judgment_accuracy is not measured; turn it on, or set 0", n)
+		faults.Check(measured && r.Metrics.Judge, "%s: %d, but metrics.judge is false or there are no metrics.prompts, so whether the judge of judgments is above gates.min_judgment_accuracy is not measured; turn it on, or set 0", pairs, n)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/metajudge"
 	"github.com/promptmill/promptmill/transforms/prefer"
 	"github.com/promptmill/promptmill/transforms/rewrite"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/source"
 	"github.com/promptmill/promptmill/transforms/teacher"
 	"github.com/promptmill/promptmill/transforms/template"
@@ -206,31 +207,20 @@ func (r *Recipe) templates() (template.Set, error) {
 
 // Validate joins all faults of a bound recipe, each beginning with the path of its key.
 func (r *Recipe) Validate() error {
-	var errs []error
-	fault := func(path, format string, args ...any) {
-		errs = append(errs, fmt.Errorf(path+": "+format, args...))
-	}
-	if r.Name == "" {
-		fault("name", "empty; a recipe has a name, it stands in every manifest")
-	}
-	if r.Select.Prompts < 0 {
-		fault("select.prompts", "%d is negative; 0 takes all prompts", r.Select.Prompts)
-	}
+	faults := settings.Of("")
+	faults.Check(r.Name != "", "name: empty; a recipe has a name, it stands in every manifest")
+	faults.Check(r.Select.Prompts >= 0, "select.prompts: %d is negative; 0 takes all prompts", r.Select.Prompts)
 	for i, a := range r.JudgmentPairs.Aspects {
-		if r.JudgmentPairs.Asked > 0 && slices.Contains(judge.Aspects(), a) && !slices.Contains(r.Judge.Aspects, a) {
-			fault(fmt.Sprintf("judgment_pairs.aspects[%d]", i), "%s is not among judge.aspects, so there are no answers to judge; take it out, or set judgment_pairs.asked to 0", a)
-		}
+		judged := r.JudgmentPairs.Asked == 0 || !slices.Contains(judge.Aspects(), a) || slices.Contains(r.Judge.Aspects, a)
+		faults.Check(judged, "judgment_pairs.aspects[%d]: %s is not among judge.aspects, so there are no answers to judge; take it out, or set judgment_pairs.asked to 0", i, a)
 	}
-	if r.Parquet.RowGroup < 0 {
-		fault("parquet.row_group", "%d is negative; 0 is the default", r.Parquet.RowGroup)
-	}
-	if r.Parquet.ShardRows < 1 {
-		fault("parquet.shard_rows", "%d is not positive; 25000 makes files of a few megabytes", r.Parquet.ShardRows)
-	}
-	return errors.Join(append(errs,
-		Under("prompts", r.Prompts.Validate()), Under("pairs", r.Pairs.Validate()),
-		r.Heldout.Validate(), r.Dedup.Validate(),
-		r.Rewrite.Validate(), r.Imagegen.Validate(), r.Judge.Validate(), r.Prefer.Validate(), r.JudgmentPairs.Validate(), r.Gates.Validate(), r.validateLoop(), r.validateSupervised(), r.Engine.Validate())...)
+	faults.Check(r.Parquet.RowGroup >= 0, "parquet.row_group: %d is negative; 0 is the default", r.Parquet.RowGroup)
+	faults.Check(r.Parquet.ShardRows >= 1, "parquet.shard_rows: %d is not positive; 25000 makes files of a few megabytes", r.Parquet.ShardRows)
+	faults.Join(
+		Under("prompts", r.Prompts.Validate()), Under("pairs", r.Pairs.Validate()), r.Heldout.Validate(), r.Dedup.Validate(),
+		r.Rewrite.Validate(), r.Imagegen.Validate(), r.Judge.Validate(), r.Prefer.Validate(), r.JudgmentPairs.Validate(),
+		r.Gates.Validate(), r.validateLoop(), r.validateSupervised(), r.Engine.Validate())
+	return faults.Err()
 }
 
 // Under gives faults of package source the name of the section that holds its settings.

@@ -2,13 +2,14 @@ package recipe
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"os"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 //go:embed studies/*.yaml
@@ -82,28 +83,23 @@ func LoadStudy(nameOrFile string) (*Study, error) {
 
 // Validate joins all faults, each beginning with the path of its key. What variants set is checked with the recipe.
 func (s *Study) Validate() error {
-	var errs []error
-	check := func(ok bool, path, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(path+": "+format, args...))
-		}
-	}
-	check(studyName.MatchString(s.Name), "name", "%q is not a word of letters, digits, _ and - that begins with a letter", s.Name)
-	check(s.Recipe != "", "recipe", "empty; name the recipe that variants are of")
-	check(s.Measure != "", "measure", "empty; name one of metrics.scorers")
-	check(s.Resamples >= 100, "resamples", "%d is below 100; 2000 do for two digits", s.Resamples)
-	check(s.MetricsSeed != 0, "metrics_seed", "0 would be each loop's own seed; give another one")
-	check(len(s.Seeds) > 0, "seeds", "none; three tell more than one")
+	faults := settings.Of("")
+	faults.Check(studyName.MatchString(s.Name), "name: %q is not a word of letters, digits, _ and - that begins with a letter", s.Name)
+	faults.Check(s.Recipe != "", "recipe: empty; name the recipe that variants are of")
+	faults.Check(s.Measure != "", "measure: empty; name one of metrics.scorers")
+	faults.Check(s.Resamples >= 100, "resamples: %d is below 100; 2000 do for two digits", s.Resamples)
+	faults.Check(s.MetricsSeed != 0, "metrics_seed: 0 would be each loop's own seed; give another one")
+	faults.Check(len(s.Seeds) > 0, "seeds: none; three tell more than one")
 	for i, seed := range s.Seeds {
-		check(!slices.Contains(s.Seeds[:i], seed), fmt.Sprintf("seeds[%d]", i), "%d stands there twice", seed)
+		faults.Check(!slices.Contains(s.Seeds[:i], seed), "seeds[%d]: %d stands there twice", i, seed)
 	}
-	check(len(s.Variants) > 0, "variants", "none; the first is what others are compared with")
+	faults.Check(len(s.Variants) > 0, "variants: none; the first is what others are compared with")
 	for i, v := range s.Variants {
 		at := fmt.Sprintf("variants[%d].name", i)
-		check(studyName.MatchString(v.Name), at, "%q is not a word of letters, digits, _ and - that begins with a letter", v.Name)
-		check(!slices.ContainsFunc(s.Variants[:i], func(o Variant) bool { return o.Name == v.Name }), at, "%q stands there twice", v.Name)
+		faults.Check(studyName.MatchString(v.Name), "%s: %q is not a word of letters, digits, _ and - that begins with a letter", at, v.Name)
+		faults.Check(!slices.ContainsFunc(s.Variants[:i], func(o Variant) bool { return o.Name == v.Name }), "%s: %q stands there twice", at, v.Name)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // Assignments are what makes of the study's recipe that of a variant's loop with a seed, measured on a part of the

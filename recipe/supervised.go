@@ -1,7 +1,6 @@
 package recipe
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/promptmill/promptmill/pipelines/judgment"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/audit"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
@@ -84,36 +84,27 @@ func (r *Recipe) AuditConfig() audit.Config {
 // validateSupervised joins all faults of the sections sft, evaluation, teacher, judgment and audit. Evaluations
 // that are not wanted need no parts.
 func (r *Recipe) validateSupervised() error {
-	var errs []error
-	fault := func(path, format string, args ...any) {
-		errs = append(errs, fmt.Errorf(path+": "+format, args...))
-	}
+	faults := settings.Of("")
 	tasks := []string{schemas.TaskRewrite, schemas.TaskEvaluation, schemas.TaskJudgment}
-	if len(r.SFT.Parts) == 0 {
-		fault("sft.parts", "none; there are %s", strings.Join(tasks, ", "))
-	}
+	faults.Check(len(r.SFT.Parts) > 0, "sft.parts: none; there are %s", strings.Join(tasks, ", "))
 	for i, p := range r.SFT.Parts {
-		if !slices.Contains(tasks, p) || slices.Contains(r.SFT.Parts[:i], p) {
-			fault(fmt.Sprintf("sft.parts[%d]", i), "%q is no part or there twice; there are %s", p, strings.Join(tasks, ", "))
-		}
+		known := slices.Contains(tasks, p) && !slices.Contains(r.SFT.Parts[:i], p)
+		faults.Check(known, "sft.parts[%d]: %q is no part or there twice; there are %s", i, p, strings.Join(tasks, ", "))
 	}
-	if r.SFT.RewriteRows < 0 {
-		fault("sft.rewrite_rows", "%d is negative; 0 takes all", r.SFT.RewriteRows)
-	}
-	if p := r.SFT.ValidationPermille; p < 0 || p > 999 {
-		fault("sft.validation_permille", "%d is not in 0..999; 20 keeps 2%% for validation", p)
-	}
-	wanted := r.SFT.Has(schemas.TaskEvaluation) || r.SFT.Has(schemas.TaskJudgment)
-	switch {
-	case len(r.Evaluation.Parts) > 0:
-		errs = append(errs, r.Evaluation.Validate(), r.Judgment.Validate())
-	case wanted:
-		fault("evaluation.parts", "none; name the sources of facts, or set sft.parts to [rewrite]")
+	faults.Check(r.SFT.RewriteRows >= 0, "sft.rewrite_rows: %d is negative; 0 takes all", r.SFT.RewriteRows)
+	permille := r.SFT.ValidationPermille
+	faults.Check(permille >= 0 && permille <= 999, "sft.validation_permille: %d is not in 0..999; 20 keeps 2%% for validation", permille)
+	if len(r.Evaluation.Parts) > 0 {
+		faults.Join(r.Evaluation.Validate(), r.Judgment.Validate())
+	} else {
+		wanted := r.SFT.Has(schemas.TaskEvaluation) || r.SFT.Has(schemas.TaskJudgment)
+		faults.Check(!wanted, "evaluation.parts: none; name the sources of facts, or set sft.parts to [rewrite]")
 	}
 	for i, p := range r.Audit.Facts {
-		errs = append(errs, p.Validate(fmt.Sprintf("audit.facts[%d]", i)))
+		faults.Join(p.Validate(fmt.Sprintf("audit.facts[%d]", i)))
 	}
-	return errors.Join(append(errs, r.AuditConfig().Validate())...)
+	faults.Join(r.AuditConfig().Validate())
+	return faults.Err()
 }
 
 // DecidesEvaluation is the part of a bound recipe that decides the rows of the evaluation set, without where

@@ -14,7 +14,6 @@ package evaluation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 
@@ -27,6 +26,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/heldout"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 	"github.com/promptmill/promptmill/transforms/teacher"
 )
@@ -94,27 +94,23 @@ func (c Config) bound() Config {
 // Validate joins all faults, each beginning with its place in a recipe.
 func (c Config) Validate() error {
 	c = c.bound()
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("evaluation."+format, args...))
-		}
-	}
-	check(len(c.Parts) > 0, "parts: none; name the sources of facts")
+	faults := settings.Of("evaluation")
+	faults.Check(len(c.Parts) > 0, "parts: none; name the sources of facts")
 	seen := map[string]int{}
 	for i, p := range c.Parts {
 		path := fmt.Sprintf("parts[%d]", i)
-		errs = append(errs, p.Validate("evaluation."+path))
+		faults.Join(p.Validate("evaluation." + path))
 		class := classOf(p.Name(), p.Aspect)
 		if j, twice := seen[class]; twice {
-			check(false, "%s: its name and aspect are those of parts[%d]; give it another name", path, j)
+			faults.Check(false, "%s: its name and aspect are those of parts[%d]; give it another name", path, j)
 		}
 		seen[class] = i
 	}
-	check(c.Round >= 1, "round: %d is not positive", c.Round)
-	check(c.MaxGenerated >= 0 && c.MaxGenerated < 1, "max_generated: %v is not at least 0 and below 1", c.MaxGenerated)
-	check(c.ShardRows >= 1, "shard_rows: %d is not positive; 500 makes files of some hundred megabytes", c.ShardRows)
-	return errors.Join(append(errs, c.Teacher.Validate(), c.Heldout.Validate(), c.Gates.Validate())...)
+	faults.Check(c.Round >= 1, "round: %d is not positive", c.Round)
+	faults.Check(c.MaxGenerated >= 0 && c.MaxGenerated < 1, "max_generated: %v is not at least 0 and below 1", c.MaxGenerated)
+	faults.Check(c.ShardRows >= 1, "shard_rows: %d is not positive; 500 makes files of some hundred megabytes", c.ShardRows)
+	faults.Join(c.Teacher.Validate(), c.Heldout.Validate(), c.Gates.Validate())
+	return faults.Err()
 }
 
 func classOf(source, aspect string) string { return source + "/" + aspect }

@@ -15,7 +15,6 @@ package judgment
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -32,6 +31,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/judgment"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 )
 
@@ -97,20 +97,16 @@ func (c Config) bound() Config {
 // Validate joins all faults, each beginning with its place in a recipe.
 func (c Config) Validate() error {
 	c = c.bound()
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("judgment."+format, args...))
-		}
-	}
-	check(len(c.Rows) > 0, "rows: none; say how many of each aspect, as {pick: 10000}")
+	faults := settings.Of("judgment")
+	faults.Check(len(c.Rows) > 0, "rows: none; say how many of each aspect, as {pick: 10000}")
 	for _, a := range c.Judgment.Aspects {
-		check(c.Rows[a] >= 1, "rows.%s: %d is not positive", a, c.Rows[a])
+		faults.Check(c.Rows[a] >= 1, "rows.%s: %d is not positive", a, c.Rows[a])
 	}
-	check(c.Pool >= 1, "pool: %v is not at least 1: the set is chosen from so many times its rows", c.Pool)
-	check(c.Round >= 1, "round: %d is not positive", c.Round)
-	check(c.ShardRows >= 1, "shard_rows: %d is not positive; 500 makes files of some hundred megabytes", c.ShardRows)
-	return errors.Join(append(errs, c.Judgment.Validate(), c.Gates.Validate())...)
+	faults.Check(c.Pool >= 1, "pool: %v is not at least 1: the set is chosen from so many times its rows", c.Pool)
+	faults.Check(c.Round >= 1, "round: %d is not positive", c.Round)
+	faults.Check(c.ShardRows >= 1, "shard_rows: %d is not positive; 500 makes files of some hundred megabytes", c.ShardRows)
+	faults.Join(c.Judgment.Validate(), c.Gates.Validate())
+	return faults.Err()
 }
 
 // BuildRound adds the pipeline of one round, of the shards given, to s and returns its

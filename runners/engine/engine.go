@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // The runners, in the order in which they are shown.
@@ -110,42 +112,36 @@ func Default() Config {
 
 // Validate joins the faults that do not depend on the runner.
 func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, field, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("engine."+field+": "+format, args...))
-		}
-	}
+	faults := settings.Of("engine")
 	address := func(field, value string) {
 		_, port, err := net.SplitHostPort(value)
-		check(value == "" || err == nil && port != "", field, "%q is not host:port, as localhost:8099", value)
+		faults.Check(value == "" || err == nil && port != "", "%s: %q is not host:port, as localhost:8099", field, value)
 	}
 	address("endpoint", c.Endpoint)
 	address("worker_pool", c.WorkerPool)
 	if c.RestURL != "" {
 		u, err := url.Parse(c.RestURL)
-		check(err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https"), "rest_url", "not an http or https address; Flink's is http://HOST:8081")
-		check(err != nil || u.User == nil, "rest_url", "has a name or password in it; let a proxy add them")
+		faults.Check(err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https"), "rest_url: not an http or https address; Flink's is http://HOST:8081")
+		faults.Check(err != nil || u.User == nil, "rest_url: has a name or password in it; let a proxy add them")
 	}
-	check(c.Environment == "" || slices.Contains(Environments(), c.Environment), "environment", "%q is none of %s",
-		c.Environment, strings.Join(Environments(), ", "))
+	faults.Check(c.Environment == "" || slices.Contains(Environments(), c.Environment), "environment: %q is none of %s", c.Environment, strings.Join(Environments(), ", "))
 	for _, name := range slices.Sorted(maps.Keys(c.WorkerEnv)) {
-		check(!secretive(name), "worker_env."+name, "looks like a secret, and everything here can be read in the job's description; set it on the workers' machines")
+		faults.Check(!secretive(name), "worker_env.%s: looks like a secret, and everything here can be read in the job's description; set it on the workers' machines", name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Options)) {
-		check(!secretive(name), "options."+name, "looks like a secret, and everything here can be read in the job's description; set it on the job server")
+		faults.Check(!secretive(name), "options.%s: looks like a secret, and everything here can be read in the job's description; set it on the job server", name)
 	}
-	check(c.Parallelism >= 0 && c.Parallelism <= 10000, "parallelism", "%d is not in 0..10000; 0 leaves it to the engine", c.Parallelism)
-	check(c.Workers >= 1 && c.Workers <= 10000, "workers", "%d is not in 1..10000", c.Workers)
-	check(c.WorkerConcurrency >= 0, "worker_concurrency", "%d is negative; 0 is no cap", c.WorkerConcurrency)
-	check(c.SDKWorkerParallelism >= 1 && c.SDKWorkerParallelism <= 256, "sdk_worker_parallelism", "%d is not in 1..256", c.SDKWorkerParallelism)
-	check(c.EnvironmentCacheMillis >= 0, "environment_cache_millis", "%d is negative; 0 ends workers with their stage", c.EnvironmentCacheMillis)
-	check(c.StallAfter >= time.Second, "stall_after", "%s is under a second; it has to be longer than a model's slowest answer, as 30m", c.StallAfter)
-	check(c.MaxReruns >= 0 && c.MaxReruns <= 2, "max_reruns", "%d is not in 0..2", c.MaxReruns)
-	check(c.Dataflow.DiskGB >= 0, "dataflow.disk_gb", "%d is negative; 0 leaves it to Dataflow", c.Dataflow.DiskGB)
+	faults.Check(c.Parallelism >= 0 && c.Parallelism <= 10000, "parallelism: %d is not in 0..10000; 0 leaves it to the engine", c.Parallelism)
+	faults.Check(c.Workers >= 1 && c.Workers <= 10000, "workers: %d is not in 1..10000", c.Workers)
+	faults.Check(c.WorkerConcurrency >= 0, "worker_concurrency: %d is negative; 0 is no cap", c.WorkerConcurrency)
+	faults.Check(c.SDKWorkerParallelism >= 1 && c.SDKWorkerParallelism <= 256, "sdk_worker_parallelism: %d is not in 1..256", c.SDKWorkerParallelism)
+	faults.Check(c.EnvironmentCacheMillis >= 0, "environment_cache_millis: %d is negative; 0 ends workers with their stage", c.EnvironmentCacheMillis)
+	faults.Check(c.StallAfter >= time.Second, "stall_after: %s is under a second; it has to be longer than a model's slowest answer, as 30m", c.StallAfter)
+	faults.Check(c.MaxReruns >= 0 && c.MaxReruns <= 2, "max_reruns: %d is not in 0..2", c.MaxReruns)
+	faults.Check(c.Dataflow.DiskGB >= 0, "dataflow.disk_gb: %d is negative; 0 leaves it to Dataflow", c.Dataflow.DiskGB)
 	b := c.Dataflow.StagingBucket
-	check(b == "" || strings.HasPrefix(b, "gs://") && len(b) > len("gs://"), "dataflow.staging_bucket", "%q is not gs://BUCKET", b)
-	return errors.Join(errs...)
+	faults.Check(b == "" || strings.HasPrefix(b, "gs://") && len(b) > len("gs://"), "dataflow.staging_bucket: %q is not gs://BUCKET", b)
+	return faults.Err()
 }
 
 func secretive(name string) bool {

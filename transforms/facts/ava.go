@@ -14,6 +14,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // AVAConfig says which pairs of AVA's photographs to take.
@@ -31,10 +32,10 @@ func DefaultAVA() AVAConfig {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c AVAConfig) Validate() error {
-	k := &checker{section: "facts.ava"}
-	c.Input.check(k)
-	c.Pairs.check(k)
-	return k.err()
+	faults := settings.Of("facts.ava")
+	c.Input.check(faults)
+	c.Pairs.check(faults)
+	return faults.Err()
 }
 
 // AVA reads AVA.txt (Murray, Marchesotti and Perronnin, CVPR 2012) and forms pairs of photographs. It

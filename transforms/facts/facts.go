@@ -45,6 +45,7 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // Stages in the ledger and in dead letters.
@@ -133,34 +134,20 @@ func (in Input) maxBytes() int64 { return cmp.Or(in.MaxBytes, defaultMaxBytes) }
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
-// A checker gathers the faults of one section of a recipe.
-type checker struct {
-	section string
-	errs    []error
+func (in Input) check(faults *settings.Faults) {
+	faults.Check(nameForm.MatchString(in.Name), "name: %q is not a name: use letters, digits, '_', '-' and '.'", in.Name)
+	faults.Check(in.Path != "", "path: there is none: name the file to read")
+	checkLocal(faults, "path", in.Path)
+	faults.Check(in.Rows >= 0, "rows: %d is negative; 0 takes all", in.Rows)
+	faults.Check(in.Skip >= 0, "skip: %d is negative", in.Skip)
+	faults.Check(in.MaxBytes >= 0, "max_bytes: %d is negative; 0 takes the default", in.MaxBytes)
+	faults.Check(in.MaxPixels >= 0, "max_pixels: %d is negative; 0 takes the default", in.MaxPixels)
+	faults.Check(in.Store != "", "store: empty; name the store that keeps the pictures")
 }
 
-func (c *checker) check(ok bool, format string, args ...any) {
-	if !ok {
-		c.errs = append(c.errs, fmt.Errorf(c.section+"."+format, args...))
-	}
-}
-
-func (c *checker) err() error { return errors.Join(c.errs...) }
-
-func (in Input) check(c *checker) {
-	c.check(nameForm.MatchString(in.Name), "name: %q is not a name: use letters, digits, '_', '-' and '.'", in.Name)
-	c.check(in.Path != "", "path: there is none: name the file to read")
-	c.checkLocal("path", in.Path)
-	c.check(in.Rows >= 0, "rows: %d is negative; 0 takes all", in.Rows)
-	c.check(in.Skip >= 0, "skip: %d is negative", in.Skip)
-	c.check(in.MaxBytes >= 0, "max_bytes: %d is negative; 0 takes the default", in.MaxBytes)
-	c.check(in.MaxPixels >= 0, "max_pixels: %d is negative; 0 takes the default", in.MaxPixels)
-	c.check(in.Store != "", "store: empty; name the store that keeps the pictures")
-}
-
-func (c *checker) checkLocal(field, path string) {
+func checkLocal(faults *settings.Faults, field, path string) {
 	scheme, _, remote := strings.Cut(path, "://")
-	c.check(!remote, "%s: %s:// is not read by this program: copy the files to a disk that every worker sees", field, scheme)
+	faults.Check(!remote, "%s: %s:// is not read by this program: copy the files to a disk that every worker sees", field, scheme)
 }
 
 // files lists the regular files that a path stands for, in name order; of a directory those that end in ending.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 func init() {
@@ -35,11 +36,11 @@ func DefaultGenerated() GeneratedConfig {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c GeneratedConfig) Validate() error {
-	k := &checker{section: "facts.generated"}
-	k.check(nameForm.MatchString(c.Name), "name: %q is not a name: use letters, digits, '_', '-' and '.'", c.Name)
-	k.check(c.Candidates >= 1 && c.Candidates <= 64, "candidates: %d is not in 1..64", c.Candidates)
-	k.checkAspects(c.Aspects)
-	return k.err()
+	faults := settings.Of("facts.generated")
+	faults.Check(nameForm.MatchString(c.Name), "name: %q is not a name: use letters, digits, '_', '-' and '.'", c.Name)
+	faults.Check(c.Candidates >= 1 && c.Candidates <= 64, "candidates: %d is not in 1..64", c.Candidates)
+	checkAspects(faults, c.Aspects)
+	return faults.Err()
 }
 
 // Generated pairs the pictures of raw prompts with those of their rewritings (paper 3.1) in a

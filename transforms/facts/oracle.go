@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/model/scene"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 func init() {
@@ -52,23 +53,23 @@ func DefaultOracle() OracleConfig {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c OracleConfig) Validate() error {
-	k := &checker{section: "facts.oracle"}
-	k.check(nameForm.MatchString(c.Name), "name: %q is not a name: use letters, digits, '_', '-' and '.'", c.Name)
-	k.check(c.Pairs >= 1 && c.Pairs <= 1000, "pairs: %d is not in 1..1000", c.Pairs)
-	k.checkAspects(c.Aspects)
-	k.check(c.Noise >= 0 && c.Noise <= 5, "noise: %v is not in 0..5", c.Noise)
-	k.check(c.TieBelow >= 0 && c.TieBelow <= 5, "tie_below: %v is not in 0..5", c.TieBelow)
-	k.check(c.Width >= scene.Side && c.Width <= 4096, "width: %d is not in %d..4096", c.Width, scene.Side)
-	k.check(c.Height >= scene.Side && c.Height <= 4096, "height: %d is not in %d..4096", c.Height, scene.Side)
-	k.check(c.Store != "", "store: empty; name the store that keeps the pictures")
-	return k.err()
+	faults := settings.Of("facts.oracle")
+	faults.Check(nameForm.MatchString(c.Name), "name: %q is not a name: use letters, digits, '_', '-' and '.'", c.Name)
+	faults.Check(c.Pairs >= 1 && c.Pairs <= 1000, "pairs: %d is not in 1..1000", c.Pairs)
+	checkAspects(faults, c.Aspects)
+	faults.Check(c.Noise >= 0 && c.Noise <= 5, "noise: %v is not in 0..5", c.Noise)
+	faults.Check(c.TieBelow >= 0 && c.TieBelow <= 5, "tie_below: %v is not in 0..5", c.TieBelow)
+	faults.Check(c.Width >= scene.Side && c.Width <= 4096, "width: %d is not in %d..4096", c.Width, scene.Side)
+	faults.Check(c.Height >= scene.Side && c.Height <= 4096, "height: %d is not in %d..4096", c.Height, scene.Side)
+	faults.Check(c.Store != "", "store: empty; name the store that keeps the pictures")
+	return faults.Err()
 }
 
-func (c *checker) checkAspects(aspects []string) {
-	c.check(len(aspects) > 0, "aspects: there is none: name aesthetic, pick or alignment")
+func checkAspects(faults *settings.Faults, aspects []string) {
+	faults.Check(len(aspects) > 0, "aspects: there is none: name aesthetic, pick or alignment")
 	for i, a := range aspects {
-		c.check(slices.Contains([]string{schemas.Aesthetic, schemas.Pick, schemas.Alignment}, a), "aspects[%d]: %q is not aesthetic, pick or alignment", i, a)
-		c.check(!slices.Contains(aspects[:i], a), "aspects[%d]: %q is there twice", i, a)
+		faults.Check(slices.Contains([]string{schemas.Aesthetic, schemas.Pick, schemas.Alignment}, a), "aspects[%d]: %q is not aesthetic, pick or alignment", i, a)
+		faults.Check(!slices.Contains(aspects[:i], a), "aspects[%d]: %q is there twice", i, a)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 func init() {
@@ -48,10 +49,10 @@ func DefaultPickAPic() PickAPicConfig {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c PickAPicConfig) Validate() error {
-	k := &checker{section: "facts.pick_a_pic"}
-	c.check(k)
-	k.check(c.Labels == Strict || c.Labels == Labelled || c.Labels == All, "labels: %q is not one of %s, %s, %s", c.Labels, Strict, Labelled, All)
-	return k.err()
+	faults := settings.Of("facts.pick_a_pic")
+	c.check(faults)
+	faults.Check(c.Labels == Strict || c.Labels == Labelled || c.Labels == All, "labels: %q is not one of %s, %s, %s", c.Labels, Strict, Labelled, All)
+	return faults.Err()
 }
 
 // PickAPic reads Pick-a-Pic version 1 in the Parquet form of its authors (yuvalkirstain/pickapic_v1), the

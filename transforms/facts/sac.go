@@ -15,6 +15,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite", in Go: workers need no C library for it
 
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // SACConfig says which pairs of Simulacra Aesthetic Captions to take.
@@ -32,10 +33,10 @@ func DefaultSAC() SACConfig {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c SACConfig) Validate() error {
-	k := &checker{section: "facts.sac"}
-	c.Input.check(k)
-	c.Pairs.check(k)
-	return k.err()
+	faults := settings.Of("facts.sac")
+	c.Input.check(faults)
+	c.Pairs.check(faults)
+	return faults.Err()
 }
 
 // SAC reads Simulacra Aesthetic Captions (Pressman, Crowson and others, 2022) and forms pairs of pictures

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 func init() {
@@ -41,11 +42,11 @@ type Pairs struct {
 // waiting bounds how many pictures without a partner are remembered, and so the time that pairing takes.
 const waiting = 256
 
-func (p Pairs) check(c *checker) {
-	c.check(p.Images != "", "images: there is none: name the folder or the archive of the pictures")
-	c.checkLocal("images", p.Images)
-	c.check(p.MinGap > 0, "min_gap: %v is not more than 0", p.MinGap)
-	c.check(p.MinVotes >= 0, "min_votes: %d is negative", p.MinVotes)
+func (p Pairs) check(faults *settings.Faults) {
+	faults.Check(p.Images != "", "images: there is none: name the folder or the archive of the pictures")
+	checkLocal(faults, "images", p.Images)
+	faults.Check(p.MinGap > 0, "min_gap: %v is not more than 0", p.MinGap)
+	faults.Check(p.MinVotes >= 0, "min_votes: %d is negative", p.MinVotes)
 }
 
 // A picture is a row of a table of scores.

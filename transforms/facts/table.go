@@ -21,6 +21,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // The columns of a table of scores: keys of TableConfig.Columns.
@@ -49,16 +50,16 @@ func DefaultTable() TableConfig {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c TableConfig) Validate() error {
-	k := &checker{section: "facts.table"}
-	c.Input.check(k)
-	c.Pairs.check(k)
-	k.check(c.Path == "" || slices.Contains([]string{".csv", ".tsv", ".jsonl", ".parquet"}, filepath.Ext(c.Path)),
+	faults := settings.Of("facts.table")
+	c.Input.check(faults)
+	c.Pairs.check(faults)
+	faults.Check(c.Path == "" || slices.Contains([]string{".csv", ".tsv", ".jsonl", ".parquet"}, filepath.Ext(c.Path)),
 		"path: %q does not end in .csv, .tsv, .jsonl or .parquet: name it for its format", c.Path)
 	for _, role := range slices.Sorted(maps.Keys(c.Columns)) {
-		k.check(slices.Contains([]string{ImageColumn, ScoreColumn, PromptColumn}, role), "columns.%s: there is no such role: use image, score or prompt", role)
+		faults.Check(slices.Contains([]string{ImageColumn, ScoreColumn, PromptColumn}, role), "columns.%s: there is no such role: use image, score or prompt", role)
 	}
-	k.check(c.Aspect == schemas.Aesthetic || c.Aspect == schemas.Pick, "aspect: %q is not aesthetic or pick", c.Aspect)
-	return k.err()
+	faults.Check(c.Aspect == schemas.Aesthetic || c.Aspect == schemas.Pick, "aspect: %q is not aesthetic or pick", c.Aspect)
+	return faults.Err()
 }
 
 // Table reads any table of pictures with a score each and forms pairs. It returns a

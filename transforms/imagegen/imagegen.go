@@ -16,7 +16,6 @@ package imagegen
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 
@@ -27,6 +26,7 @@ import (
 	"github.com/promptmill/promptmill/model/responselog"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 func init() {
@@ -87,23 +87,18 @@ func DefaultConfig() Config {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("imagegen."+format, args...))
-		}
-	}
-	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
-	check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
-	check(c.Width >= 8 && c.Width <= 4096 && c.Width%8 == 0, "width: %d is not a multiple of 8 in 8..4096", c.Width)
-	check(c.Height >= 8 && c.Height <= 4096 && c.Height%8 == 0, "height: %d is not a multiple of 8 in 8..4096", c.Height)
-	check(c.Steps >= 1 && c.Steps <= 1000, "steps: %d is not in 1..1000", c.Steps)
-	check(c.Guidance >= 0 && c.Guidance <= 50, "guidance: %v is not in 0..50", c.Guidance)
-	check(c.Attempts >= 1 && c.Attempts <= 10, "attempts: %d is not in 1..10", c.Attempts)
-	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
-	check(c.MaxPixels == 0 || c.MaxPixels >= int64(c.Width)*int64(c.Height), "max_pixels: %d is less than the %d x %d asked for; 0 takes the default", c.MaxPixels, c.Width, c.Height)
-	check(c.InFlight >= 1 && c.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", c.InFlight, async.MaxInFlight)
-	return errors.Join(errs...)
+	faults := settings.Of("imagegen")
+	faults.Check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
+	faults.Check(c.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
+	faults.Check(c.Width >= 8 && c.Width <= 4096 && c.Width%8 == 0, "width: %d is not a multiple of 8 in 8..4096", c.Width)
+	faults.Check(c.Height >= 8 && c.Height <= 4096 && c.Height%8 == 0, "height: %d is not a multiple of 8 in 8..4096", c.Height)
+	faults.Check(c.Steps >= 1 && c.Steps <= 1000, "steps: %d is not in 1..1000", c.Steps)
+	faults.Check(c.Guidance >= 0 && c.Guidance <= 50, "guidance: %v is not in 0..50", c.Guidance)
+	faults.Check(c.Attempts >= 1 && c.Attempts <= 10, "attempts: %d is not in 1..10", c.Attempts)
+	faults.Check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
+	faults.Check(c.MaxPixels == 0 || c.MaxPixels >= int64(c.Width)*int64(c.Height), "max_pixels: %d is less than the %d x %d asked for; 0 takes the default", c.MaxPixels, c.Width, c.Height)
+	faults.Check(c.InFlight >= 1 && c.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", c.InFlight, async.MaxInFlight)
+	return faults.Err()
 }
 
 // Draw draws the pictures of every slate of a PCollection<schemas.Slate>. It returns a

@@ -9,6 +9,7 @@ import (
 
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/transforms/async"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // Asking is what the settings of all steps that ask a model about two pictures have in common. Embed it in a Config:
@@ -41,20 +42,15 @@ func (a Asking) Attempts() int { return 1 + a.Retries }
 
 // Validate joins all faults of a, whose settings stand in that section of a recipe, where there are mostRetries at most.
 func (a Asking) Validate(section string, mostRetries int) error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(section+"."+format, args...))
-		}
-	}
-	check(a.Model.Backend != "", "model.backend: empty; name one of the backends")
-	check(a.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
-	check(a.Temperature >= 0 && a.Temperature <= 2, "temperature: %v is not in 0..2", a.Temperature)
-	check(a.TopP > 0 && a.TopP <= 1, "top_p: %v is not above 0 and at most 1", a.TopP)
-	check(a.MaxTokens >= 1, "max_tokens: %d is not at least 1", a.MaxTokens)
-	check(a.Retries >= 0 && a.Retries <= mostRetries, "retries: %d is not in 0..%d", a.Retries, mostRetries)
-	check(a.InFlight >= 1 && a.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", a.InFlight, async.MaxInFlight)
-	return errors.Join(errs...)
+	faults := settings.Of(section)
+	faults.Check(a.Model.Backend != "", "model.backend: empty; name one of the backends")
+	faults.Check(a.Cache != "", "cache: empty; name the folder that keeps the answers and the pictures")
+	faults.Check(a.Temperature >= 0 && a.Temperature <= 2, "temperature: %v is not in 0..2", a.Temperature)
+	faults.Check(a.TopP > 0 && a.TopP <= 1, "top_p: %v is not above 0 and at most 1", a.TopP)
+	faults.Check(a.MaxTokens >= 1, "max_tokens: %d is not at least 1", a.MaxTokens)
+	faults.Check(a.Retries >= 0 && a.Retries <= mostRetries, "retries: %d is not in 0..%d", a.Retries, mostRetries)
+	faults.Check(a.InFlight >= 1 && a.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", a.InFlight, async.MaxInFlight)
+	return faults.Err()
 }
 
 // ValidateChance refuses to ask again where the same answer would come again.

@@ -15,7 +15,6 @@ package judge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
@@ -60,18 +60,14 @@ func DefaultConfig() Config {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	errs := []error{c.Replayable.Validate("judge"), ValidateAspects("judge", c.Aspects, func(a string) error {
+	faults := settings.Of("judge")
+	faults.Join(c.Replayable.Validate("judge"), ValidateAspects("judge", c.Aspects, func(a string) error {
 		t, _ := c.Templates.Task(a)
 		return t.Validate("judge.templates."+a, a)
-	})}
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("judge."+format, args...))
-		}
-	}
-	check(c.Samples >= 1 && c.Samples <= 64, "samples: %d is not in 1..64", c.Samples)
-	check(c.Temperature != 0 || c.Samples <= 1, "temperature: 0 gives %d equal samples; raise it or ask for one", c.Samples)
-	return errors.Join(errs...)
+	}))
+	faults.Check(c.Samples >= 1 && c.Samples <= 64, "samples: %d is not in 1..64", c.Samples)
+	faults.Check(c.Temperature != 0 || c.Samples <= 1, "temperature: 0 gives %d equal samples; raise it or ask for one", c.Samples)
+	return faults.Err()
 }
 
 // Score asks the judge about every candidate that has a picture, in every slate of a

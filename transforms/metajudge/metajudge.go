@@ -27,6 +27,7 @@ import (
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
 	"github.com/promptmill/promptmill/transforms/judge"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
@@ -90,22 +91,18 @@ func DefaultConfig() Config {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	errs := []error{c.Replayable.Validate("judgment_pairs"), c.ValidateChance("judgment_pairs"), judge.ValidateAspects("judgment_pairs", c.Aspects, func(a string) error {
+	faults := settings.Of("judgment_pairs")
+	faults.Join(c.Replayable.Validate("judgment_pairs"), c.ValidateChance("judgment_pairs"), judge.ValidateAspects("judgment_pairs", c.Aspects, func(a string) error {
 		var errs []error
 		for _, task := range []string{a, template.Judgment + a} {
 			t, _ := c.Templates.Task(task)
 			errs = append(errs, t.Validate("judgment_pairs.templates."+task, task))
 		}
 		return errors.Join(errs...)
-	})}
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("judgment_pairs."+format, args...))
-		}
-	}
-	check(c.Asked >= 0, "asked: %d is negative; 0 asks about none", c.Asked)
-	check(c.Of >= 0, "of: %d is negative; it is how many there are to choose from", c.Of)
-	return errors.Join(errs...)
+	}))
+	faults.Check(c.Asked >= 0, "asked: %d is negative; 0 asks about none", c.Asked)
+	faults.Check(c.Of >= 0, "of: %d is negative; it is how many there are to choose from", c.Of)
+	return faults.Err()
 }
 
 // Pairs makes at most one pair of each chosen candidate and aspect of a PCollection<schemas.Slate> that was

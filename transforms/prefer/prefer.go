@@ -12,8 +12,6 @@
 package prefer
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -24,6 +22,7 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
@@ -82,22 +81,18 @@ func DefaultConfig() Config {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("prefer."+format, args...))
-		}
-	}
+	faults := settings.Of("prefer")
 	known := DefaultConfig().Aspects
-	check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(known, ", "))
+	faults.Check(len(c.Aspects) > 0, "aspects: none; there are %s", strings.Join(known, ", "))
 	for i, a := range c.Aspects {
-		check(slices.Contains(known, a), "aspects: there is no %q; there are %s", a, strings.Join(known, ", "))
-		check(!slices.Contains(c.Aspects[:i], a), "aspects: %q stands there twice", a)
+		faults.Check(slices.Contains(known, a), "aspects: there is no %q; there are %s", a, strings.Join(known, ", "))
+		faults.Check(!slices.Contains(c.Aspects[:i], a), "aspects: %q stands there twice", a)
 	}
-	check(c.MinSamples >= 1 && c.MinSamples <= 64, "min_samples: %d is not in 1..64", c.MinSamples)
-	check(c.MinMargin >= 0 && c.MinMargin <= 15, "min_margin: %v is not in 0..15", c.MinMargin)
-	check(math.Abs(c.MinMargin*1000-math.Round(c.MinMargin*1000)) < 1e-6, "min_margin: %v has more than three decimals", c.MinMargin)
-	return errors.Join(append(errs, c.Template.Validate("prefer.template", template.Rewrite))...)
+	faults.Check(c.MinSamples >= 1 && c.MinSamples <= 64, "min_samples: %d is not in 1..64", c.MinSamples)
+	faults.Check(c.MinMargin >= 0 && c.MinMargin <= 15, "min_margin: %v is not in 0..15", c.MinMargin)
+	faults.Check(math.Abs(c.MinMargin*1000-math.Round(c.MinMargin*1000)) < 1e-6, "min_margin: %v has more than three decimals", c.MinMargin)
+	faults.Join(c.Template.Validate("prefer.template", template.Rewrite))
+	return faults.Err()
 }
 
 // Rows are what Choose returns. Candidates and Judgments hold all that the slates held, Rewards one row

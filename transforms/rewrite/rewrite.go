@@ -11,7 +11,6 @@ package rewrite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/promptmill/promptmill/model/responselog"
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/async"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/template"
 )
 
@@ -85,24 +85,20 @@ func DefaultConfig() Config {
 
 // Validate joins all faults of c, each beginning with its place in a recipe.
 func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("rewrite."+format, args...))
-		}
-	}
-	check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
-	check(c.Cache != "", "cache: empty; name the folder that keeps the answers")
-	check(c.Candidates >= 1 && c.Candidates <= 64, "candidates: %d is not in 1..64", c.Candidates)
-	check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
-	check(c.Temperature != 0 || c.Candidates <= 1, "temperature: 0 gives %d equal candidates; raise it or ask for one", c.Candidates)
-	check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
-	check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
-	check(c.MaxClipTokens >= 3, "max_clip_tokens: %d leaves no room for a word between the two that mark the ends; 77 is CLIP's", c.MaxClipTokens)
-	check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)
-	check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
-	check(c.InFlight >= 1 && c.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", c.InFlight, async.MaxInFlight)
-	return errors.Join(append(errs, c.Template.Validate("rewrite.template", template.Rewrite))...)
+	faults := settings.Of("rewrite")
+	faults.Check(c.Model.Backend != "", "model.backend: empty; name one of the backends")
+	faults.Check(c.Cache != "", "cache: empty; name the folder that keeps the answers")
+	faults.Check(c.Candidates >= 1 && c.Candidates <= 64, "candidates: %d is not in 1..64", c.Candidates)
+	faults.Check(c.Temperature >= 0 && c.Temperature <= 2, "temperature: %v is not in 0..2", c.Temperature)
+	faults.Check(c.Temperature != 0 || c.Candidates <= 1, "temperature: 0 gives %d equal candidates; raise it or ask for one", c.Candidates)
+	faults.Check(c.TopP > 0 && c.TopP <= 1, "top_p: %v is not above 0 and at most 1", c.TopP)
+	faults.Check(c.MaxTokens >= 1, "max_tokens: %d is not at least 1", c.MaxTokens)
+	faults.Check(c.MaxClipTokens >= 3, "max_clip_tokens: %d leaves no room for a word between the two that mark the ends; 77 is CLIP's", c.MaxClipTokens)
+	faults.Check(c.Retries >= 0 && c.Retries <= 10, "retries: %d is not in 0..10", c.Retries)
+	faults.Check(c.ExtraAttempts >= 0 && c.ExtraAttempts <= 10, "extra_attempts: %d is not in 0..10", c.ExtraAttempts)
+	faults.Check(c.InFlight >= 1 && c.InFlight <= async.MaxInFlight, "in_flight: %d is not in 1..%d", c.InFlight, async.MaxInFlight)
+	faults.Join(c.Template.Validate("rewrite.template", template.Rewrite))
+	return faults.Err()
 }
 
 // Sample asks the policy about every prompt of a PCollection<schemas.Prompt>. It returns a

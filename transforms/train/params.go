@@ -1,11 +1,10 @@
 package train
 
 import (
-	"errors"
-	"fmt"
 	"math"
 
 	"github.com/promptmill/promptmill/model"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // Params are the hyperparameters of a recipe: those of model.TrainParams but the seed, which is the run's.
@@ -38,25 +37,20 @@ func DefaultDPO() Params {
 
 // Validate joins all faults; section is where in a recipe the parameters stand.
 func (p Params) Validate(section string) error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(section+"."+format, args...))
-		}
-	}
+	faults := settings.Of(section)
 	in := func(x, low, high float64) bool { return x >= low && x <= high } // false for NaN
-	check(p.Epochs >= 1 && p.Epochs <= 1000, "epochs: %d is not in 1..1000", p.Epochs)
-	check(p.BatchSize >= 1 && p.BatchSize <= 1<<20, "batch_size: %d is not at least 1", p.BatchSize)
-	check(p.LearningRate > 0 && p.LearningRate <= 1, "learning_rate: %v is not above 0 and at most 1", p.LearningRate)
-	check(in(p.WarmupFraction, 0, 1), "warmup_fraction: %v is not in 0..1", p.WarmupFraction)
-	check(in(p.Beta1, 0, 1) && p.Beta1 < 1, "beta1: %v is not in 0..1, without 1", p.Beta1)
-	check(in(p.Beta2, 0, 1) && p.Beta2 < 1, "beta2: %v is not in 0..1, without 1", p.Beta2)
-	check(in(p.WeightDecay, 0, 1), "weight_decay: %v is not in 0..1", p.WeightDecay)
-	check(in(p.NLLAlpha, 0, 100), "nll_alpha: %v is not in 0..100; 0 leaves the term out", p.NLLAlpha)
+	faults.Check(p.Epochs >= 1 && p.Epochs <= 1000, "epochs: %d is not in 1..1000", p.Epochs)
+	faults.Check(p.BatchSize >= 1 && p.BatchSize <= 1<<20, "batch_size: %d is not at least 1", p.BatchSize)
+	faults.Check(p.LearningRate > 0 && p.LearningRate <= 1, "learning_rate: %v is not above 0 and at most 1", p.LearningRate)
+	faults.Check(in(p.WarmupFraction, 0, 1), "warmup_fraction: %v is not in 0..1", p.WarmupFraction)
+	faults.Check(in(p.Beta1, 0, 1) && p.Beta1 < 1, "beta1: %v is not in 0..1, without 1", p.Beta1)
+	faults.Check(in(p.Beta2, 0, 1) && p.Beta2 < 1, "beta2: %v is not in 0..1, without 1", p.Beta2)
+	faults.Check(in(p.WeightDecay, 0, 1), "weight_decay: %v is not in 0..1", p.WeightDecay)
+	faults.Check(in(p.NLLAlpha, 0, 100), "nll_alpha: %v is not in 0..100; 0 leaves the term out", p.NLLAlpha)
 	if section == "dpo" {
-		check(p.DPOBeta > 0 && !math.IsInf(p.DPOBeta, 0), "beta: %v is not above 0; 0.1 is the paper's", p.DPOBeta)
+		faults.Check(p.DPOBeta > 0 && !math.IsInf(p.DPOBeta, 0), "beta: %v is not above 0; 0.1 is the paper's", p.DPOBeta)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func (p Params) with(seed int64) model.TrainParams {

@@ -35,6 +35,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/conformance"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/snapshot"
 )
 
@@ -100,27 +101,23 @@ type Config struct {
 
 // Validate joins all faults.
 func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("training."+format, args...))
-		}
-	}
-	check(c.Trainer.Backend != "", "trainer.backend: empty; name one of the trainers, such as command or rest")
-	check(c.Method == model.MethodSFT || c.Method == model.MethodDPO, "method: %q is not sft or dpo", c.Method)
-	check(c.Gate.Method == c.Method, "gate.method: %q is not that of the job, %q", c.Gate.Method, c.Method)
-	check(c.Store != "" && c.Dir != "", "store: empty; give the store and the folder for the jobs")
-	check(len(c.Configurations) > 0 && !slices.Contains(c.Configurations, "") && c.Split != "", "configurations: %q of split %q; name the rows to train on and their split",
+	faults := settings.Of("training")
+	faults.Check(c.Trainer.Backend != "", "trainer.backend: empty; name one of the trainers, such as command or rest")
+	faults.Check(c.Method == model.MethodSFT || c.Method == model.MethodDPO, "method: %q is not sft or dpo", c.Method)
+	faults.Check(c.Gate.Method == c.Method, "gate.method: %q is not that of the job, %q", c.Gate.Method, c.Method)
+	faults.Check(c.Store != "" && c.Dir != "", "store: empty; give the store and the folder for the jobs")
+	faults.Check(len(c.Configurations) > 0 && !slices.Contains(c.Configurations, "") && c.Split != "", "configurations: %q of split %q; name the rows to train on and their split",
 		c.Configurations, c.Split)
-	check(c.Start != "", "start: empty; name the checkpoint to start from")
-	check(c.Weights != "", "weights: empty; say which weights those of the start are")
-	check(c.Attempt >= 0, "attempt: %d is negative; 0 is the first", c.Attempt)
-	check(c.Poll > 0, "poll: %v is not above 0; 10s is kind to a server", c.Poll)
+	faults.Check(c.Start != "", "start: empty; name the checkpoint to start from")
+	faults.Check(c.Weights != "", "weights: empty; say which weights those of the start are")
+	faults.Check(c.Attempt >= 0, "attempt: %d is negative; 0 is the first", c.Attempt)
+	faults.Check(c.Poll > 0, "poll: %v is not above 0; 10s is kind to a server", c.Poll)
 	section := "training.sft"
 	if c.Method == model.MethodDPO {
 		section = "dpo"
 	}
-	return errors.Join(append(errs, c.Params.Validate(section), c.Gate.Validate())...)
+	faults.Join(c.Params.Validate(section), c.Gate.Validate())
+	return faults.Err()
 }
 
 // Cancel ends the job of cfg on a committed snapshot, if it was begun and has not ended. It is what a launcher does that
