@@ -87,9 +87,13 @@ func ReleaseChats(keep func(Spec) bool) { chats.release(keep) }
 
 // opened holds one model per Spec: several bundles and stages share its weights and its limits.
 type opened[M any] struct {
-	mu    sync.Mutex
-	m     map[string]M
-	specs map[string]Spec
+	mu     sync.Mutex
+	models map[string]openedModel[M]
+}
+
+type openedModel[M any] struct {
+	spec  Spec
+	model M
 }
 
 func (o *opened[M]) open(ctx context.Context, spec Spec, kind string, pick func(Backend) func(context.Context, Spec) (M, error)) (M, error) {
@@ -105,30 +109,27 @@ func (o *opened[M]) open(ctx context.Context, spec Spec, kind string, pick func(
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	key := fmt.Sprintf("%+v", spec) // fmt prints maps in key order
-	if m, ok := o.m[key]; ok {
-		return m, nil
+	if m, ok := o.models[key]; ok {
+		return m.model, nil
 	}
 	m, err := start(ctx, spec)
 	if err != nil {
 		return none, fmt.Errorf("open %s model %s: %w", kind, spec.Backend, err)
 	}
-	if o.m == nil {
-		o.m, o.specs = map[string]M{}, map[string]Spec{}
+	if o.models == nil {
+		o.models = map[string]openedModel[M]{}
 	}
-	o.m[key], o.specs[key] = m, spec
+	o.models[key] = openedModel[M]{spec, m}
 	return m, nil
 }
 
 func (o *opened[M]) release(keep func(Spec) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for key, spec := range o.specs {
-		c, ok := any(o.m[key]).(interface{ Close() })
-		if !ok || keep(spec) {
-			continue
+	for key, m := range o.models {
+		if c, ok := any(m.model).(interface{ Close() }); ok && !keep(m.spec) {
+			c.Close()
+			delete(o.models, key)
 		}
-		c.Close()
-		delete(o.m, key)
-		delete(o.specs, key)
 	}
 }

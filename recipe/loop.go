@@ -203,7 +203,7 @@ func (r *Recipe) validateMetrics(m Metrics) error {
 		seen[s.Name] = true
 	}
 	if len(m.Prompts.Inputs) > 0 {
-		faults.Join(Under("metrics.prompts", m.Prompts.Validate()))
+		faults.Join(settings.Under("metrics.prompts", "source", m.Prompts.Validate()))
 	}
 	return faults.Err()
 }

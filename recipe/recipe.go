@@ -2,7 +2,6 @@ package recipe
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -217,36 +216,11 @@ func (r *Recipe) Validate() error {
 	faults.Check(r.Parquet.RowGroup >= 0, "parquet.row_group: %d is negative; 0 is the default", r.Parquet.RowGroup)
 	faults.Check(r.Parquet.ShardRows >= 1, "parquet.shard_rows: %d is not positive; 25000 makes files of a few megabytes", r.Parquet.ShardRows)
 	faults.Join(
-		Under("prompts", r.Prompts.Validate()), Under("pairs", r.Pairs.Validate()), r.Heldout.Validate(), r.Dedup.Validate(),
+		settings.Under("prompts", "source", r.Prompts.Validate()), settings.Under("pairs", "source", r.Pairs.Validate()), r.Heldout.Validate(), r.Dedup.Validate(),
 		r.Rewrite.Validate(), r.Imagegen.Validate(), r.Judge.Validate(), r.Prefer.Validate(), r.JudgmentPairs.Validate(),
 		r.Gates.Validate(), r.validateLoop(), r.validateSupervised(), r.Engine.Validate())
 	return faults.Err()
 }
-
-// Under gives faults of package source the name of the section that holds its settings.
-func Under(section string, err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		if err == nil {
-			return nil
-		}
-		return &moved{section + strings.TrimPrefix(err.Error(), "source"), err}
-	}
-	var errs []error
-	for _, e := range joined.Unwrap() {
-		errs = append(errs, Under(section, e))
-	}
-	return errors.Join(errs...)
-}
-
-// A moved fault is err under another path.
-type moved struct {
-	text string
-	err  error
-}
-
-func (m *moved) Error() string { return m.text }
-func (m *moved) Unwrap() error { return m.err }
 
 // Decides is the part of a bound recipe that decides the rows: without where servers are, how hard they
 // are driven, where answers are kept, what is only reckoned or checked, and what is done with the rows. Run ids

@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/recipe"
 	"github.com/promptmill/promptmill/transforms/heldout"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/source"
 )
 
@@ -93,9 +94,9 @@ func (a *app) writePlan(ctx context.Context, command string, r *recipe.Recipe, d
 func inspect(ctx context.Context, command string, r *recipe.Recipe, doc *recipe.Document) error {
 	err := heldout.Inspect(ctx, r.Heldout)
 	if command == "sft" {
-		err = errors.Join(recipe.Under("pairs", source.InspectPairs(ctx, r.Pairs)), err)
+		err = errors.Join(settings.Under("pairs", "source", source.InspectPairs(ctx, r.Pairs)), err)
 	} else {
-		err = errors.Join(recipe.Under("prompts", source.Inspect(ctx, r.Prompts)), err)
+		err = errors.Join(settings.Under("prompts", "source", source.Inspect(ctx, r.Prompts)), err)
 	}
 	if err != nil {
 		return usageError{doc.Locate(err)}

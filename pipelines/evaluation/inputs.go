@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/promptmill/promptmill/transforms/facts"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/source"
 )
 
@@ -45,12 +46,12 @@ func (p Part) digest(ctx context.Context, at string) (string, error) {
 		return table("table", p.Table.Path, p.Table.Images)
 	case p.Oracle != nil:
 		if err := source.Inspect(ctx, p.Oracle.Prompts); err != nil {
-			return "", under(at+".oracle.prompts", err)
+			return "", settings.Under(at+".oracle.prompts", "source", err)
 		}
 		return source.Digest(ctx, p.Oracle.Prompts)
 	}
 	if err := source.InspectPairs(ctx, p.Generated.Pairs); err != nil {
-		return "", under(at+".generated", err)
+		return "", settings.Under(at+".generated.pairs", "source", err)
 	}
 	return source.Digest(ctx, p.Generated.Pairs)
 }

@@ -2,13 +2,11 @@ package evaluation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/bits"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -17,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/transforms/facts"
 	"github.com/promptmill/promptmill/transforms/imagegen"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/source"
 )
 
@@ -111,71 +110,43 @@ func (p Part) Bind(cache string, seed int64) Part {
 
 // Validate joins the faults of a bound part, whose place in the recipe is path.
 func (p Part) Validate(path string) error {
-	var errs []error
+	faults := settings.Of(path)
 	n := 0
-	add := func(name string, err error) {
+	is := func(name string, section string, err error) {
 		n++
-		errs = append(errs, under(path+"."+name, err))
+		faults.Join(settings.Under(path+"."+name, section, err))
 	}
 	if p.PickAPic != nil {
-		add("pickapic", p.PickAPic.Validate())
-		if p.Aspect != schemas.Pick {
-			errs = append(errs, fmt.Errorf("%s.aspect: Pick-a-Pic is about pick, not %q", path, p.Aspect))
-		}
+		is("pickapic", "facts.pick_a_pic", p.PickAPic.Validate())
+		faults.Check(p.Aspect == schemas.Pick, "aspect: Pick-a-Pic is about pick, not %q", p.Aspect)
 	}
 	if p.AVA != nil {
-		add("ava", p.AVA.Validate())
-		if p.Aspect != schemas.Aesthetic {
-			errs = append(errs, fmt.Errorf("%s.aspect: AVA is about aesthetic, not %q", path, p.Aspect))
-		}
+		is("ava", "facts.ava", p.AVA.Validate())
+		faults.Check(p.Aspect == schemas.Aesthetic, "aspect: AVA is about aesthetic, not %q", p.Aspect)
 	}
 	if p.SAC != nil {
-		add("sac", p.SAC.Validate())
-		if p.Aspect != schemas.Aesthetic {
-			errs = append(errs, fmt.Errorf("%s.aspect: SAC is about aesthetic, not %q", path, p.Aspect))
-		}
+		is("sac", "facts.sac", p.SAC.Validate())
+		faults.Check(p.Aspect == schemas.Aesthetic, "aspect: SAC is about aesthetic, not %q", p.Aspect)
 	}
 	if p.Table != nil {
-		add("table", p.Table.Validate())
-		if p.Aspect != p.Table.Aspect {
-			errs = append(errs, fmt.Errorf("%s.aspect: %q, but the table is about %q", path, p.Aspect, p.Table.Aspect))
-		}
+		is("table", "facts.table", p.Table.Validate())
+		faults.Check(p.Aspect == p.Table.Aspect, "aspect: %q, but the table is about %q", p.Aspect, p.Table.Aspect)
 	}
-	if p.Oracle != nil {
-		add("oracle.prompts", p.Oracle.Prompts.Validate())
-		errs = append(errs, under(path+".oracle.facts", p.Oracle.Facts.Validate()))
+	if o := p.Oracle; o != nil {
+		is("oracle.prompts", "source", o.Prompts.Validate())
+		faults.Join(settings.Under(path+".oracle.facts", "facts.oracle", o.Facts.Validate()))
 	}
-	if p.Generated != nil {
-		add("generated.pairs", p.Generated.Pairs.Validate())
-		errs = append(errs, under(path+".generated.imagegen", p.Generated.Imagegen.Validate()), under(path+".generated.facts", p.Generated.Facts.Validate()))
+	if g := p.Generated; g != nil {
+		is("generated.pairs", "source", g.Pairs.Validate())
+		faults.Join(
+			settings.Under(path+".generated.imagegen", "imagegen", g.Imagegen.Validate()),
+			settings.Under(path+".generated.facts", "facts.generated", g.Facts.Validate()))
 	}
 	if n != 1 {
-		errs = append(errs, fmt.Errorf("%s: %d sources; name one of pickapic, ava, sac, table, oracle, generated", path, n))
+		faults.Join(fmt.Errorf("%s: %d sources; name one of pickapic, ava, sac, table, oracle, generated", path, n))
 	}
-	if p.Rows < 1 {
-		errs = append(errs, fmt.Errorf("%s.rows: %d is not positive; say how many rows are to come from here", path, p.Rows))
-	}
-	return errors.Join(errs...)
-}
-
-// under puts faults, each of which begins with a section and a field, below the path of the section here.
-func under(path string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var errs []error
-		for _, e := range joined.Unwrap() {
-			errs = append(errs, under(path, e))
-		}
-		return errors.Join(errs...)
-	}
-	section, fault, _ := strings.Cut(err.Error(), ": ")
-	field := section
-	for _, s := range []string{"facts.pick_a_pic.", "facts.ava.", "facts.sac.", "facts.table.", "facts.oracle.", "facts.generated.", "source.", "imagegen."} {
-		field = strings.TrimPrefix(field, s)
-	}
-	return fmt.Errorf("%s.%s: %s", path, field, fault)
+	faults.Check(p.Rows >= 1, "rows: %d is not positive; say how many rows are to come from here", p.Rows)
+	return faults.Err()
 }
 
 // Name is the source's, as the rows have it.

@@ -22,6 +22,7 @@ import (
 	"github.com/promptmill/promptmill/model"
 	"github.com/promptmill/promptmill/model/trainers/dataset"
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // Reasons of a Fault.
@@ -81,23 +82,13 @@ func DefaultConfig(method string) Config {
 
 // Validate joins all faults.
 func (c Config) Validate() error {
-	var errs []error
-	if c.Method != model.MethodSFT && c.Method != model.MethodDPO {
-		errs = append(errs, fmt.Errorf("conformance.method: %q is not sft or dpo", c.Method))
-	}
-	if !slices.Contains([]string{Either, Implied, Explicit}, c.Placeholders) {
-		errs = append(errs, fmt.Errorf("conformance.placeholders: %q is not either, implied or explicit", c.Placeholders))
-	}
-	if c.ContextWindow < 0 {
-		errs = append(errs, fmt.Errorf("conformance.context_window: %d is negative; 0 does not look at lengths", c.ContextWindow))
-	}
-	if c.ImageTokens < 0 {
-		errs = append(errs, fmt.Errorf("conformance.image_tokens: %d is negative; give the tokens of one picture", c.ImageTokens))
-	}
-	if c.MaxListed < 1 {
-		errs = append(errs, fmt.Errorf("conformance.max_listed: %d is less than 1; a refusal should name a row", c.MaxListed))
-	}
-	return errors.Join(errs...)
+	faults := settings.Of("conformance")
+	faults.Check(c.Method == model.MethodSFT || c.Method == model.MethodDPO, "method: %q is not sft or dpo", c.Method)
+	faults.Check(slices.Contains([]string{Either, Implied, Explicit}, c.Placeholders), "placeholders: %q is not either, implied or explicit", c.Placeholders)
+	faults.Check(c.ContextWindow >= 0, "context_window: %d is negative; 0 does not look at lengths", c.ContextWindow)
+	faults.Check(c.ImageTokens >= 0, "image_tokens: %d is negative; give the tokens of one picture", c.ImageTokens)
+	faults.Check(c.MaxListed >= 1, "max_listed: %d is less than 1; a refusal should name a row", c.MaxListed)
+	return faults.Err()
 }
 
 // A Counter says how many tokens the sequences of a row take, each answer with the prompt before it, in the order of

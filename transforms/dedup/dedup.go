@@ -24,9 +24,8 @@
 package dedup
 
 import (
-	"errors"
-	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -34,6 +33,7 @@ import (
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/dedup/shingle"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // Stage is the name in the ledger.
@@ -97,18 +97,12 @@ func (c Config) withDefaults() Config {
 
 // Validate joins all that is wrong with c.
 func (c Config) Validate() error {
-	var errs []error
-	if c.Mode != ModeOff && c.Mode != ModeExact && c.Mode != ModeNear {
-		errs = append(errs, fmt.Errorf("dedup.mode: %q is not one of off, exact, near", c.Mode))
-	}
+	faults := settings.Of("dedup")
+	faults.Check(slices.Contains([]string{ModeOff, ModeExact, ModeNear}, c.Mode), "mode: %q is not one of off, exact, near", c.Mode)
 	c = c.withDefaults()
-	if c.ShingleWords < 1 || c.ShingleWords > 16 {
-		errs = append(errs, fmt.Errorf("dedup.shingle_words: %d is not in 1..16: 3 suits prompts", c.ShingleWords))
-	}
-	if !(c.Threshold >= 0.7 && c.Threshold <= 1) {
-		errs = append(errs, fmt.Errorf("dedup.threshold: %g is not in 0.7..1: 0.8 suits prompts", c.Threshold))
-	}
-	return errors.Join(errs...)
+	faults.Check(c.ShingleWords >= 1 && c.ShingleWords <= 16, "shingle_words: %d is not in 1..16: 3 suits prompts", c.ShingleWords)
+	faults.Check(c.Threshold >= 0.7 && c.Threshold <= 1, "threshold: %g is not in 0.7..1: 0.8 suits prompts", c.Threshold)
+	return faults.Err()
 }
 
 // Near removes duplicates from a PCollection<schemas.Prompt> as cfg.Mode says. It returns what stays and

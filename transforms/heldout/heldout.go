@@ -23,6 +23,7 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/source"
 )
 
@@ -76,26 +77,17 @@ func (c Config) withDefaults() Config {
 
 // Validate joins all that is wrong with c.
 func (c Config) Validate() error {
-	var errs []error
+	faults := settings.Of("heldout")
 	seen := map[string]bool{}
 	for i, b := range c.Benchmarks {
-		at := fmt.Sprintf("heldout.benchmarks[%d]", i)
-		if b.Name == "" || seen[b.Name] {
-			errs = append(errs, fmt.Errorf("%s.name: %q is empty or there twice: the ledger counts by name", at, b.Name))
-		}
+		faults.Check(b.Name != "" && !seen[b.Name], "benchmarks[%d].name: %q is empty or there twice: the ledger counts by name", i, b.Name)
+		faults.Check(b.Path != "", "benchmarks[%d].path: there is none: name the benchmark's file", i)
 		seen[b.Name] = true
-		if b.Path == "" {
-			errs = append(errs, fmt.Errorf("%s.path: there is none: name the benchmark's file", at))
-		}
 	}
 	c = c.withDefaults()
-	if c.ShingleWords < 1 || c.ShingleWords > 13 {
-		errs = append(errs, fmt.Errorf("heldout.shingle_words: %d is not in 1..13: 3 suits prompts", c.ShingleWords))
-	}
-	if !(c.Threshold > 0 && c.Threshold <= 1) {
-		errs = append(errs, fmt.Errorf("heldout.threshold: %g is not in 0..1: 0.8 suits prompts", c.Threshold))
-	}
-	return errors.Join(errs...)
+	faults.Check(c.ShingleWords >= 1 && c.ShingleWords <= 13, "shingle_words: %d is not in 1..13: 3 suits prompts", c.ShingleWords)
+	faults.Check(c.Threshold > 0 && c.Threshold <= 1, "threshold: %g is not in 0..1: 0.8 suits prompts", c.Threshold)
+	return faults.Err()
 }
 
 // Inspect reads the benchmarks and reports, before a run, what would fail it. All faults are joined.

@@ -70,13 +70,7 @@ func (fn *partnerFn) ProcessElement(_ string, answers func(*teacher.Item) bool, 
 		items = append(items, it)
 		it = teacher.Item{}
 	}
-	pairs := Partners(fn.Seed, items)
-	fn.tally.In(StagePairs, len(items))
-	fn.tally.Out(StagePairs, len(pairs))
-	fn.tally.Filtered(StagePairs, NoPartner, len(items)-len(pairs))
-	for _, p := range pairs {
-		emit(p)
-	}
+	emitPairs(&fn.tally, fn.Seed, items, emit)
 }
 
 func (fn *partnerFn) FinishBundle(_ func(Pair), counts func(schemas.Count)) { fn.tally.Flush(counts) }

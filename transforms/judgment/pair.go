@@ -3,7 +3,6 @@ package judgment
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/store"
 	"github.com/promptmill/promptmill/transforms/ledger"
 	"github.com/promptmill/promptmill/transforms/parquetio"
+	"github.com/promptmill/promptmill/transforms/settings"
 	"github.com/promptmill/promptmill/transforms/teacher"
 )
 
@@ -56,14 +56,10 @@ type PairConfig struct {
 
 // Validate joins all faults.
 func (c PairConfig) Validate() error {
-	var errs []error
-	if c.Store == "" {
-		errs = append(errs, errors.New("judgment.store: empty; give the URL or the folder of a store"))
-	}
-	if len(c.Aspects) == 0 {
-		errs = append(errs, errors.New("judgment.aspects: none; name those to judge"))
-	}
-	return errors.Join(errs...)
+	faults := settings.Of("judgment")
+	faults.Check(c.Store != "", "store: empty; give the URL or the folder of a store")
+	faults.Check(len(c.Aspects) > 0, "aspects: none; name those to judge")
+	return faults.Err()
 }
 
 // Pairs gives every evaluation in the shards a partner: see the package's Design. It returns a
@@ -115,19 +111,25 @@ func (fn *pairFn) ProcessElement(ctx context.Context, shard schemas.Shard, emit 
 		return fmt.Errorf("judgment: %w", err)
 	}
 	for aspect, items := range byAspect {
-		fn.tally.In(StagePairs, len(items))
 		if !slices.Contains(fn.Config.Aspects, aspect) {
+			fn.tally.In(StagePairs, len(items))
 			fn.tally.Filtered(StagePairs, OtherAspect, len(items))
 			continue
 		}
-		pairs := Partners(fn.Config.Seed, items)
-		fn.tally.Out(StagePairs, len(pairs))
-		fn.tally.Filtered(StagePairs, NoPartner, len(items)-len(pairs))
-		for _, p := range pairs {
-			emit(p)
-		}
+		emitPairs(&fn.tally, fn.Config.Seed, items, emit)
 	}
 	return nil
+}
+
+// emitPairs emits the pairs of items of one aspect, and counts them and what has no partner.
+func emitPairs(tally *ledger.Tally, seed int64, items []teacher.Item, emit func(Pair)) {
+	pairs := Partners(seed, items)
+	tally.In(StagePairs, len(items))
+	tally.Out(StagePairs, len(pairs))
+	tally.Filtered(StagePairs, NoPartner, len(items)-len(pairs))
+	for _, p := range pairs {
+		emit(p)
+	}
 }
 
 // Partners pairs each of the items, which are of one aspect, with the next in the order of schemas.Rank of

@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/schemas"
 	"github.com/promptmill/promptmill/store"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // ReadConfig says what Read reads.
@@ -26,19 +27,14 @@ type ReadConfig struct {
 
 // Validate joins all faults.
 func (c ReadConfig) Validate() error {
-	var errs []error
-	if c.Store == "" {
-		errs = append(errs, errors.New("read.store: empty; give the URL or the folder of a store"))
-	}
-	if c.Limit < 0 {
-		errs = append(errs, fmt.Errorf("read.limit: %d is negative; 0 takes all rows", c.Limit))
-	}
+	faults := settings.Of("read")
+	faults.Check(c.Store != "", "store: empty; give the URL or the folder of a store")
+	faults.Check(c.Limit >= 0, "limit: %d is negative; 0 takes all rows", c.Limit)
 	for i, s := range c.Shards {
-		if s.Object == "" || s.Rows < 1 || s.Bytes < 1 || s.SHA256 == "" {
-			errs = append(errs, fmt.Errorf("read.shards[%d]: %q has no object, rows, bytes or sha256; take shards from a manifest", i, s.Object))
-		}
+		whole := s.Object != "" && s.Rows >= 1 && s.Bytes >= 1 && s.SHA256 != ""
+		faults.Check(whole, "shards[%d]: %q has no object, rows, bytes or sha256; take shards from a manifest", i, s.Object)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // Rows is how many rows are read.

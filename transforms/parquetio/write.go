@@ -15,8 +15,6 @@
 package parquetio
 
 import (
-	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 
@@ -25,6 +23,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/promptmill/promptmill/schemas"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 func init() {
@@ -106,45 +105,24 @@ const maxBuckets = 4096
 
 // Validate joins all faults.
 func (c WriteConfig) Validate() error {
-	var errs []error
-	fault := func(field, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("write.%s: %s", field, fmt.Sprintf(format, args...)))
-	}
-	if c.Store == "" {
-		fault("store", "empty; give the URL or the folder of a store")
-	}
-	for _, f := range []struct{ name, value string }{{"dir", c.Dir}, {"config", c.Config}, {"stage", c.Stage}} {
-		if f.value == "" {
-			fault(f.name, "empty")
-		}
-	}
-	if strings.Contains(c.Config, "/") {
-		fault("config", "%q has a slash", c.Config)
-	}
-	if c.Buckets < 1 || c.Buckets > maxBuckets {
-		fault("buckets", "%d is not in 1..%d", c.Buckets, maxBuckets)
-	}
-	if c.RowGroup < 0 {
-		fault("row_group", "%d is negative; 0 means the default", c.RowGroup)
-	}
-	if c.BufferBytes < 0 {
-		fault("buffer_bytes", "%d is negative; 0 means 8 MiB", c.BufferBytes)
-	}
+	faults := settings.Of("write")
+	faults.Check(c.Store != "", "store: empty; give the URL or the folder of a store")
+	faults.Check(c.Dir != "", "dir: empty")
+	faults.Check(c.Stage != "", "stage: empty")
+	faults.Check(c.Config != "", "config: empty")
+	faults.Check(!strings.Contains(c.Config, "/"), "config: %q has a slash", c.Config)
+	faults.Check(c.Buckets >= 1 && c.Buckets <= maxBuckets, "buckets: %d is not in 1..%d", c.Buckets, maxBuckets)
+	faults.Check(c.RowGroup >= 0, "row_group: %d is negative; 0 means the default", c.RowGroup)
+	faults.Check(c.BufferBytes >= 0, "buffer_bytes: %d is negative; 0 means 8 MiB", c.BufferBytes)
 	sum, names := 0, map[string]bool{}
 	for i, s := range c.Splits {
-		if s.Name == "" || strings.Contains(s.Name, "/") || names[s.Name] {
-			fault(fmt.Sprintf("splits[%d].name", i), "%q is empty, has a slash or is there twice", s.Name)
-		}
-		if s.Permille < 0 {
-			fault(fmt.Sprintf("splits[%d].permille", i), "%d is negative", s.Permille)
-		}
+		faults.Check(s.Name != "" && !strings.Contains(s.Name, "/") && !names[s.Name], "splits[%d].name: %q is empty, has a slash or is there twice", i, s.Name)
+		faults.Check(s.Permille >= 0, "splits[%d].permille: %d is negative", i, s.Permille)
 		names[s.Name] = true
 		sum += s.Permille
 	}
-	if len(c.Splits) > 0 && sum != 1000 {
-		fault("splits", "the permille add up to %d, not 1000", sum)
-	}
-	return errors.Join(errs...)
+	faults.Check(len(c.Splits) == 0 || sum == 1000, "splits: the permille add up to %d, not 1000", sum)
+	return faults.Err()
 }
 
 // splits are the splits with their default.

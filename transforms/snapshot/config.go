@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/promptmill/promptmill/store"
 	"github.com/promptmill/promptmill/transforms/ledger"
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // Config says what to commit and what it must satisfy.
@@ -35,42 +35,34 @@ type Gates struct {
 
 // Validate joins all faults.
 func (c Config) Validate() error {
-	var errs []error
-	fault := func(field, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
-	}
-	if c.Store == "" {
-		fault("snapshot.store", "empty; give the URL or the folder of a store")
-	}
+	faults := settings.Of("snapshot")
+	faults.Check(c.Store != "", "store: empty; give the URL or the folder of a store")
 	if err := checkSet(c.Set); err != nil {
-		fault("snapshot.set", "%v", err)
+		faults.Check(false, "set: %w", err)
 	}
 	if err := checkRunID(c.RunID); err != nil {
-		fault("snapshot.run_id", "%v", err)
+		faults.Check(false, "run_id: %w", err)
 	}
-	if _, err := time.Parse(time.DateOnly, c.LogicalDate); err != nil {
-		fault("snapshot.logical_date", "%q is not a day; write it as 2026-01-31", c.LogicalDate)
-	}
+	_, err := time.Parse(time.DateOnly, c.LogicalDate)
+	faults.Check(err == nil, "logical_date: %q is not a day; write it as 2026-01-31", c.LogicalDate)
 	for i, eq := range c.Equations {
 		if err := checkEquation(eq); err != nil {
-			fault(fmt.Sprintf("snapshot.equations[%d]", i), "%v", err)
+			faults.Check(false, "equations[%d]: %w", i, err)
 		}
 	}
-	return errors.Join(errors.Join(errs...), c.Gates.Validate())
+	faults.Join(c.Gates.Validate())
+	return faults.Err()
 }
 
 // Validate joins all faults.
 func (g Gates) Validate() error {
-	var errs []error
-	if f := g.MaxDeadFraction; !(f >= 0 && f <= 1) {
-		errs = append(errs, fmt.Errorf("gates.max_dead_fraction: %g is not in 0..1; 0.05 allows five in a hundred", f))
-	}
+	faults := settings.Of("gates")
+	faults.Check(g.MaxDeadFraction >= 0 && g.MaxDeadFraction <= 1, "max_dead_fraction: %g is not in 0..1; 0.05 allows five in a hundred", g.MaxDeadFraction)
 	for _, config := range slices.Sorted(maps.Keys(g.MinRows)) {
-		if n := g.MinRows[config]; n < 0 {
-			errs = append(errs, fmt.Errorf("gates.min_rows.%s: %d is negative; give the smallest number of rows that will do", config, n))
-		}
+		n := g.MinRows[config]
+		faults.Check(n >= 0, "min_rows.%s: %d is negative; give the smallest number of rows that will do", config, n)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func checkSet(set string) error {
