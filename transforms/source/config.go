@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/promptmill/promptmill/transforms/settings"
 )
 
 // Formats of an input. Any but parquet may be compressed with gzip (name ends in .gz).
@@ -172,62 +174,39 @@ var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 // Validate joins all that is wrong with c.
 func (c Config) Validate() error {
-	var errs []error
-	fault := func(path, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("source."+path+": "+format, args...))
-	}
-	if len(c.Inputs) == 0 {
-		fault("inputs", "there is none: name at least one file, directory or glob")
-	}
+	faults := settings.Of("source")
+	faults.Check(len(c.Inputs) > 0, "inputs: there is none: name at least one file, directory or glob")
 	seen := map[string]bool{}
 	for i, in := range c.Inputs {
-		at := fmt.Sprintf("inputs[%d].", i)
-		switch {
-		case !nameForm.MatchString(in.Name):
-			fault(at+"name", "%q is not a name: use letters, digits, '_', '-' and '.'", in.Name)
-		case seen[in.Name]:
-			fault(at+"name", "%q is there twice: give each input its own", in.Name)
-		}
+		input := settings.Of(fmt.Sprintf("source.inputs[%d]", i))
+		input.Check(nameForm.MatchString(in.Name), "name: %q is not a name: use letters, digits, '_', '-' and '.'", in.Name)
+		input.Check(!seen[in.Name], "name: %q is there twice: give each input its own", in.Name)
 		seen[in.Name] = true
-		if in.Path == "" {
-			fault(at+"path", "there is none: name a file, a directory or a glob")
-		} else if err := checkLocal(in.Path); err != nil {
-			fault(at+"path", "%w", err)
+		input.Check(in.Path != "", "path: there is none: name a file, a directory or a glob")
+		if err := checkLocal(in.Path); err != nil {
+			input.Check(false, "path: %w", err)
 		}
-		if in.Format != "" && !slices.Contains(formats, in.Format) {
-			fault(at+"format", "%q is not one of %s", in.Format, strings.Join(formats, ", "))
-		}
+		input.Check(in.Format == "" || slices.Contains(formats, in.Format), "format: %q is not one of %s", in.Format, strings.Join(formats, ", "))
 		for _, key := range slices.Sorted(maps.Keys(in.Columns)) {
-			if !slices.Contains(roleNames[promptRows][:], key) && !slices.Contains(roleNames[pairRows][:], key) || key == "" {
-				fault(at+"columns."+key, "there is no such role: use prompt, raw, rewritten, id, prompt_nsfw or pick_score")
-			}
+			role := key != "" && (slices.Contains(roleNames[promptRows][:], key) || slices.Contains(roleNames[pairRows][:], key))
+			input.Check(role, "columns.%s: there is no such role: use prompt, raw, rewritten, id, prompt_nsfw or pick_score", key)
 		}
-		if in.MaxRows < 0 {
-			fault(at+"max_rows", "%d is negative: leave it out to read all", in.MaxRows)
-		}
-		if f := in.Filter.ThinFraction; f < 0 || f > 1 {
-			fault(at+"filter.thin_fraction", "%g is not in 0..1", f)
-		}
-		if (in.Filter.ThinFraction > 0) != (in.Filter.ThinBelowTokens > 0) {
-			fault(at+"filter.thin_below_tokens", "set it together with thin_fraction, or neither")
-		}
+		input.Check(in.MaxRows >= 0, "max_rows: %d is negative: leave it out to read all", in.MaxRows)
+		f := in.Filter
+		input.Check(f.ThinFraction >= 0 && f.ThinFraction <= 1, "filter.thin_fraction: %g is not in 0..1", f.ThinFraction)
+		input.Check((f.ThinFraction > 0) == (f.ThinBelowTokens > 0), "filter.thin_below_tokens: set it together with thin_fraction, or neither")
+		faults.Join(input.Err())
 	}
 	l := c.Limits
 	for _, x := range []struct {
 		name string
 		n    int
 	}{{"min_chars", l.MinChars}, {"max_chars", l.MaxChars}, {"max_words", l.MaxWords}, {"max_line_bytes", l.MaxLineBytes}} {
-		if x.n < 0 {
-			fault("limits."+x.name, "%d is negative: leave it out for the default", x.n)
-		}
+		faults.Check(x.n >= 0, "limits.%s: %d is negative: leave it out for the default", x.name, x.n)
 	}
-	if l.MaxChars > 0 && l.MinChars > l.MaxChars {
-		fault("limits.min_chars", "%d is more than max_chars %d: nothing would be left", l.MinChars, l.MaxChars)
-	}
-	if !slices.Contains([]string{"", AnyLanguage, Latin, English}, l.Language) {
-		fault("limits.language", "%q is not one of any, latin, english", l.Language)
-	}
-	return errors.Join(errs...)
+	faults.Check(l.MaxChars <= 0 || l.MinChars <= l.MaxChars, "limits.min_chars: %d is more than max_chars %d: nothing would be left", l.MinChars, l.MaxChars)
+	faults.Check(slices.Contains([]string{"", AnyLanguage, Latin, English}, l.Language), "limits.language: %q is not one of any, latin, english", l.Language)
+	return faults.Err()
 }
 
 // validateAs is Validate, and that no setting is for the other shape of rows only.
