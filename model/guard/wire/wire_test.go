@@ -117,6 +117,7 @@ func TestReuse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var conns atomic.Int64
+			idle, settled := make(chan bool, 3), make(chan bool, 3) // what the server waits for, and the client
 			addr := serve(t, func(_ int, c net.Conn) {
 				conns.Add(1)
 				r := bufio.NewReader(c)
@@ -127,9 +128,13 @@ func TestReuse(t *testing.T) {
 					}
 					_, _ = io.WriteString(c, tt.answer(q))
 					if tt.late != "" {
-						time.Sleep(10 * time.Millisecond)
+						<-idle
 						_, _ = io.WriteString(c, tt.late)
 					}
+					if tt.closes {
+						_ = c.Close()
+					}
+					settled <- true
 					if tt.closes {
 						return
 					}
@@ -141,7 +146,8 @@ func TestReuse(t *testing.T) {
 				if got, err := ask(t.Context(), tr, addr, q); got != "200 "+q || err != nil {
 					t.Errorf("%s got %q, %v", q, got, err)
 				}
-				time.Sleep(40 * time.Millisecond) // until it is idle, whatever comes has come
+				idle <- true
+				<-settled // whatever comes to the idle connection has come
 			}
 			if n := int(conns.Load()); n != tt.conns {
 				t.Errorf("%d connections; want %d", n, tt.conns)
