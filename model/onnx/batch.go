@@ -17,11 +17,15 @@ type Batcher[K comparable, Q, A any] struct {
 
 	mu   sync.Mutex
 	open map[K]*batch[Q, A]
+	// alone says that the last batch was of one request, and that no other came before it was answered: then none is
+	// waited for. The wait would be a part of every request, and a core that idles is slow to begin again.
+	alone bool
 }
 
 // NewBatcher returns a Batcher that hands run at most limit requests at a time, and at most parallel batches. A batch
 // leaves when it is full, or when its oldest request has waited for wait and there is room to run it; until then others
-// join. run returns one answer for each request, in their order; its context ends when nobody waits any more.
+// join. Who asks alone, one request after the other, waits with the first only. run returns one answer for each request,
+// in their order; its context ends when nobody waits any more.
 func NewBatcher[K comparable, Q, A any](limit, parallel int, wait time.Duration, run func(context.Context, K, []Q) ([]A, error)) *Batcher[K, Q, A] {
 	return &Batcher[K, Q, A]{max: max(1, limit), wait: wait, run: run, slots: make(chan struct{}, max(1, parallel)), open: map[K]*batch[Q, A]{}}
 }
@@ -48,7 +52,11 @@ func (b *Batcher[K, Q, A]) Do(ctx context.Context, key K, q Q) (A, error) {
 	if open == nil {
 		open = &batch[Q, A]{full: make(chan struct{})}
 		b.open[key] = open
-		go b.leave(key, open)
+		wait := b.wait
+		if b.alone {
+			wait = 0
+		}
+		go b.leave(key, open, wait)
 	}
 	open.calls = append(open.calls, c)
 	if len(open.calls) == b.max {
@@ -65,9 +73,9 @@ func (b *Batcher[K, Q, A]) Do(ctx context.Context, key K, q Q) (A, error) {
 	}
 }
 
-// leave waits until a batch is full or due, and for a slot, and runs it.
-func (b *Batcher[K, Q, A]) leave(key K, open *batch[Q, A]) {
-	due := time.NewTimer(b.wait)
+// leave waits until a batch is full or has waited, and for a slot, and runs it.
+func (b *Batcher[K, Q, A]) leave(key K, open *batch[Q, A], wait time.Duration) {
+	due := time.NewTimer(wait)
 	defer due.Stop()
 	select {
 	case <-open.full:
@@ -94,6 +102,9 @@ func (b *Batcher[K, Q, A]) leave(key K, open *batch[Q, A]) {
 	ctx, cancel := waited(calls)
 	defer cancel()
 	answers, err := b.run(ctx, key, queries)
+	b.mu.Lock()
+	b.alone = len(calls) == 1 && len(b.open) == 0
+	b.mu.Unlock()
 	if err == nil && len(answers) != len(queries) {
 		err = fmt.Errorf("%d answers to %d requests", len(answers), len(queries))
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/promptmill/promptmill/model/onnx"
@@ -41,6 +42,46 @@ func TestBatcherJoins(t *testing.T) {
 	if n := batches.Load(); n < 10 || n > 20 {
 		t.Errorf("40 requests left in %d batches", n)
 	}
+}
+
+// Who asks alone waits for company once, and no more until there was some.
+func TestBatcherAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const wait, work = time.Second, time.Millisecond
+		b := onnx.NewBatcher(4, 1, wait, func(_ context.Context, _ int, qs []int) ([]int, error) {
+			time.Sleep(work)
+			return qs, nil
+		})
+		ask := func(n int) time.Duration {
+			start := time.Now()
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() {
+					if got, err := b.Do(t.Context(), 0, i); got != i || err != nil {
+						t.Errorf("answer %d, %v; want %d", got, err, i)
+					}
+				})
+			}
+			wg.Wait()
+			return time.Since(start)
+		}
+		for i, want := range []time.Duration{wait + work, work, work} {
+			if took := ask(1); took != want {
+				t.Errorf("alone, request %d took %v, want %v", i, took, want)
+			}
+		}
+		if took := ask(3); took > 2*work { // one may have left, with whom the others did not join
+			t.Errorf("three after one that was alone took %v", took)
+		}
+		for _, n := range []int{3, 1} {
+			if took := ask(n); took != wait+work {
+				t.Errorf("%d after company took %v, want %v", n, took, wait+work)
+			}
+		}
+		if took := ask(1); took != work {
+			t.Errorf("alone again: %v, want %v", took, work)
+		}
+	})
 }
 
 func TestBatcherErrors(t *testing.T) {
