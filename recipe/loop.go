@@ -236,9 +236,8 @@ func (r *Recipe) MetricsSeed() int64 {
 func (r *Recipe) LoopFaults() error {
 	faults := settings.Of("")
 	for i, in := range r.Metrics.Prompts.Inputs {
-		if !slices.ContainsFunc(r.Heldout.Benchmarks, func(b heldout.Benchmark) bool { return b.Path == in.Path }) {
-			faults.Join(fmt.Errorf("metrics.prompts.inputs[%d].path: %s is not among heldout.benchmarks: add it there, or the policies are measured on what they were trained on", i, in.Path))
-		}
+		kept := slices.ContainsFunc(r.Heldout.Benchmarks, func(b heldout.Benchmark) bool { return b.Path == in.Path })
+		faults.Check(kept, "metrics.prompts.inputs[%d].path: %s is not among heldout.benchmarks: add it there, or the policies are measured on what they were trained on", i, in.Path)
 	}
 	l, measured := r.SelfReward, len(r.Metrics.Prompts.Inputs) > 0
 	faults.Check(!measured || !r.Metrics.Judge || len(r.Audit.Facts) > 0, "metrics.judge: there are no audit.facts to ask about; name some, or set it to false")

@@ -98,12 +98,10 @@ func (c Config) Validate() error {
 	faults.Check(len(c.Parts) > 0, "parts: none; name the sources of facts")
 	seen := map[string]int{}
 	for i, p := range c.Parts {
-		path := fmt.Sprintf("parts[%d]", i)
-		faults.Join(p.Validate("evaluation." + path))
+		faults.Join(p.Validate(fmt.Sprintf("evaluation.parts[%d]", i)))
 		class := classOf(p.Name(), p.Aspect)
-		if j, twice := seen[class]; twice {
-			faults.Check(false, "%s: its name and aspect are those of parts[%d]; give it another name", path, j)
-		}
+		j, twice := seen[class]
+		faults.Check(!twice, "parts[%d]: its name and aspect are those of parts[%d]; give it another name", i, j)
 		seen[class] = i
 	}
 	faults.Check(c.Round >= 1, "round: %d is not positive", c.Round)

@@ -112,7 +112,7 @@ func (p Part) Bind(cache string, seed int64) Part {
 func (p Part) Validate(path string) error {
 	faults := settings.Of(path)
 	n := 0
-	is := func(name string, section string, err error) {
+	is := func(name, section string, err error) {
 		n++
 		faults.Join(settings.Under(path+"."+name, section, err))
 	}

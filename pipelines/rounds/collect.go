@@ -94,7 +94,7 @@ func (g Garbage) Remove(ctx context.Context, st store.Store) error {
 // runsOf are the objects of each run of a set.
 func runsOf(ctx context.Context, st store.Store, set string) (map[string][]store.Info, error) {
 	out := map[string][]store.Info{}
-	prefix := set + "/runs/"
+	prefix := snapshot.RunDir(set, "") + "/"
 	for info, err := range st.List(ctx, prefix) {
 		if err != nil {
 			return nil, fmt.Errorf("rounds: list %s: %w", prefix, err)

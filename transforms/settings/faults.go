@@ -28,6 +28,13 @@ func (f *Faults) Check(ok bool, format string, args ...any) {
 	}
 }
 
+// CheckErr adds err, if it is one, as the fault of a key in the section.
+func (f *Faults) CheckErr(key string, err error) {
+	if err != nil {
+		f.Check(false, "%s: %w", key, err)
+	}
+}
+
 // Join adds faults that say themselves where they stand; nil adds nothing.
 func (f *Faults) Join(errs ...error) { f.errs = append(f.errs, errs...) }
 

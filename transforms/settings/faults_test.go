@@ -17,8 +17,10 @@ func TestFaults(t *testing.T) {
 	cause := errors.New("no such file")
 	faults.Check(false, "samples: %d is not in 1..64", 0)
 	faults.Check(false, "template: %w", cause)
+	faults.CheckErr("files", nil)
+	faults.CheckErr("store", cause)
 	err := faults.Err()
-	const want = "templates.pick: no text\njudge.samples: 0 is not in 1..64\njudge.template: no such file"
+	const want = "templates.pick: no text\njudge.samples: 0 is not in 1..64\njudge.template: no such file\njudge.store: no such file"
 	if err == nil || err.Error() != want || !errors.Is(err, cause) {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -37,18 +37,12 @@ type Gates struct {
 func (c Config) Validate() error {
 	faults := settings.Of("snapshot")
 	faults.Check(c.Store != "", "store: empty; give the URL or the folder of a store")
-	if err := checkSet(c.Set); err != nil {
-		faults.Check(false, "set: %w", err)
-	}
-	if err := checkRunID(c.RunID); err != nil {
-		faults.Check(false, "run_id: %w", err)
-	}
+	faults.CheckErr("set", checkSet(c.Set))
+	faults.CheckErr("run_id", checkRunID(c.RunID))
 	_, err := time.Parse(time.DateOnly, c.LogicalDate)
 	faults.Check(err == nil, "logical_date: %q is not a day; write it as 2026-01-31", c.LogicalDate)
 	for i, eq := range c.Equations {
-		if err := checkEquation(eq); err != nil {
-			faults.Check(false, "equations[%d]: %w", i, err)
-		}
+		faults.CheckErr(fmt.Sprintf("equations[%d]", i), checkEquation(eq))
 	}
 	faults.Join(c.Gates.Validate())
 	return faults.Err()

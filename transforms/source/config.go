@@ -183,9 +183,7 @@ func (c Config) Validate() error {
 		input.Check(!seen[in.Name], "name: %q is there twice: give each input its own", in.Name)
 		seen[in.Name] = true
 		input.Check(in.Path != "", "path: there is none: name a file, a directory or a glob")
-		if err := checkLocal(in.Path); err != nil {
-			input.Check(false, "path: %w", err)
-		}
+		input.CheckErr("path", checkLocal(in.Path))
 		input.Check(in.Format == "" || slices.Contains(formats, in.Format), "format: %q is not one of %s", in.Format, strings.Join(formats, ", "))
 		for _, key := range slices.Sorted(maps.Keys(in.Columns)) {
 			role := key != "" && (slices.Contains(roleNames[promptRows][:], key) || slices.Contains(roleNames[pairRows][:], key))

@@ -3,8 +3,9 @@ package train
 import (
 	"compress/gzip"
 	"encoding/json"
+	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -46,7 +47,16 @@ func Load(t *testing.T) ([]Prompt, *BPE) {
 // builds them.
 func Sample(t *testing.T) (rows Rows) {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", "rows.json.gz"))
+	if err := json.Unmarshal(unpacked(t, os.DirFS("testdata"), "rows.json.gz"), &rows); err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// unpacked is what is in a gzip file.
+func unpacked(t *testing.T, files fs.FS, name string) []byte {
+	t.Helper()
+	f, err := files.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +65,9 @@ func Sample(t *testing.T) (rows Rows) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.NewDecoder(z).Decode(&rows); err != nil {
+	data, err := io.ReadAll(z)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return rows
+	return data
 }

@@ -2,10 +2,8 @@ package train
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -195,20 +193,7 @@ func TestInputsHaveNoHeldoutPrompts(t *testing.T) {
 // The pairs that come with promptmill are those that are written.
 func TestPairsThatComeAlong(t *testing.T) {
 	files, _ := inputs(t)
-	f, err := testdata.Files.Open("prompts/rewritings.jsonl.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, files[PairsFile]) {
+	if !bytes.Equal(unpacked(t, testdata.Files, "prompts/rewritings.jsonl.gz"), files[PairsFile]) {
 		t.Error("testdata/prompts/rewritings.jsonl.gz is another; run `go run rewritings.go` there")
 	}
 }
